@@ -1,0 +1,1 @@
+//! The worker team: fork-join over cores.

@@ -1,0 +1,79 @@
+use crate::{chat, gguf, tokenizer};
+
+/// Every failure a caller can see. [`Error::code`] is the stable `code` of the JavaScript error.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    BadGguf(String),
+    #[error("{0}")]
+    Unsupported(String),
+    #[error("there is no model {0} in the registry: it was never stored, or it was removed")]
+    ModelNotFound(String),
+    #[error("{0}")]
+    TensorNotFound(String),
+    #[error("{0}")]
+    InvalidArgument(String),
+    #[error("{0}")]
+    ContextOverflow(String),
+    #[error("{0}")]
+    OutOfMemory(String),
+    #[error("model {0} was removed while it was in use")]
+    ModelRemoved(String),
+    #[error("{0}")]
+    FileChanged(String),
+    #[error("{0}")]
+    Io(String),
+    #[error("internal error, please report it: {0}")]
+    Internal(String),
+    /// The caller cancelled; never shown as such (the stream just ends, or rejects with `signal.reason`).
+    #[error("the request was cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadGguf(_) => "ERR_REALM_BAD_GGUF",
+            Self::Unsupported(_) => "ERR_REALM_UNSUPPORTED",
+            Self::ModelNotFound(_) => "ERR_REALM_MODEL_NOT_FOUND",
+            Self::TensorNotFound(_) => "ERR_REALM_TENSOR_NOT_FOUND",
+            Self::InvalidArgument(_) => "ERR_REALM_INVALID_ARGUMENT",
+            Self::ContextOverflow(_) => "ERR_REALM_CONTEXT_OVERFLOW",
+            Self::OutOfMemory(_) => "ERR_REALM_OUT_OF_MEMORY",
+            Self::ModelRemoved(_) => "ERR_REALM_MODEL_REMOVED",
+            Self::FileChanged(_) => "ERR_REALM_FILE_CHANGED",
+            Self::Io(_) => "ERR_REALM_IO",
+            Self::Internal(_) => "ERR_REALM_INTERNAL",
+            Self::Cancelled => "ABORT_ERR",
+        }
+    }
+}
+
+impl From<gguf::Error> for Error {
+    fn from(e: gguf::Error) -> Self {
+        let text = e.to_string();
+        match e {
+            gguf::Error::Bad { .. } => Self::BadGguf(text),
+            gguf::Error::Unsupported(_) => Self::Unsupported(text),
+            gguf::Error::Io { .. } => Self::Io(text),
+            gguf::Error::Changed { .. } => Self::FileChanged(text),
+        }
+    }
+}
+
+impl From<tokenizer::Error> for Error {
+    fn from(e: tokenizer::Error) -> Self {
+        let text = e.to_string();
+        match e {
+            tokenizer::Error::Bad(_) => Self::BadGguf(text),
+            tokenizer::Error::Unsupported(_) => Self::Unsupported(text),
+            tokenizer::Error::TokenOutOfRange { .. } => Self::InvalidArgument(text),
+        }
+    }
+}
+
+impl From<chat::Error> for Error {
+    fn from(e: chat::Error) -> Self {
+        Self::InvalidArgument(e.to_string())
+    }
+}

@@ -1,0 +1,1 @@
+//! The JavaScript surface: argument checking, conversion, error codes, streams. Thin: no arithmetic.

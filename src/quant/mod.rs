@@ -1,0 +1,1 @@
+//! Block formats of GGUF: layout, dequantise a row, quantise activations.
