@@ -1,5 +1,4 @@
 fn main() {
-    #[cfg(not(target_family = "none"))]
     if std::env::var_os("CARGO_FEATURE_NODE").is_some() {
         napi_build::setup();
     }

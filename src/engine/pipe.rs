@@ -31,7 +31,12 @@ pub enum Take<T> {
 impl<T> Pipe<T> {
     pub fn new(capacity: usize) -> Self {
         Self {
-            state: Mutex::new(State { ready: VecDeque::new(), waiters: VecDeque::new(), done: false, cancelled: false }),
+            state: Mutex::new(State {
+                ready: VecDeque::new(),
+                waiters: VecDeque::new(),
+                done: false,
+                cancelled: false,
+            }),
             space: Condvar::new(),
             capacity,
         }
