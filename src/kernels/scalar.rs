@@ -6,6 +6,7 @@
 //!   largest sum, of Q6_K, is 256 * 128 * 32 * 127 = 133e6). Float arithmetic happens once per block, blocks ascending.
 //! - Plain numbers: sixteen lanes, see [`Lanes`].
 //! - `mul_add` is one rounding (IEEE 754 `fusedMultiplyAdd`); every other operation rounds by itself.
+//! - A result that is NaN is NaN on every tier; its sign and payload are unspecified.
 //!
 //! Functions here panic when lengths do not fit together or a type is of another class; shapes are checked when a model
 //! is loaded.
