@@ -76,12 +76,30 @@ macro_rules! with_format_256 {
         use $crate::gguf::TensorType as Ty;
         use $crate::kernels::formats as f;
         match $ty {
-            Ty::Q2_K => { type $F = f::Q2K; $body }
-            Ty::Q3_K => { type $F = f::Q3K; $body }
-            Ty::Q4_K => { type $F = f::Q4K; $body }
-            Ty::Q5_K => { type $F = f::Q5K; $body }
-            Ty::Q6_K => { type $F = f::Q6K; $body }
-            Ty::IQ4_XS => { type $F = f::Iq4Xs; $body }
+            Ty::Q2_K => {
+                type $F = f::Q2K;
+                $body
+            }
+            Ty::Q3_K => {
+                type $F = f::Q3K;
+                $body
+            }
+            Ty::Q4_K => {
+                type $F = f::Q4K;
+                $body
+            }
+            Ty::Q5_K => {
+                type $F = f::Q5K;
+                $body
+            }
+            Ty::Q6_K => {
+                type $F = f::Q6K;
+                $body
+            }
+            Ty::IQ4_XS => {
+                type $F = f::Iq4Xs;
+                $body
+            }
             other => unreachable!("{} has no super-blocks", other.name()),
         }
     }};
@@ -91,13 +109,34 @@ macro_rules! with_format_32 {
         use $crate::gguf::TensorType as Ty;
         use $crate::kernels::formats as f;
         match $ty {
-            Ty::Q4_0 => { type $F = f::Q40; $body }
-            Ty::Q4_1 => { type $F = f::Q41; $body }
-            Ty::Q5_0 => { type $F = f::Q50; $body }
-            Ty::Q5_1 => { type $F = f::Q51; $body }
-            Ty::Q8_0 => { type $F = f::Q80; $body }
-            Ty::IQ4_NL => { type $F = f::Iq4Nl; $body }
-            Ty::MXFP4 => { type $F = f::Mxfp4; $body }
+            Ty::Q4_0 => {
+                type $F = f::Q40;
+                $body
+            }
+            Ty::Q4_1 => {
+                type $F = f::Q41;
+                $body
+            }
+            Ty::Q5_0 => {
+                type $F = f::Q50;
+                $body
+            }
+            Ty::Q5_1 => {
+                type $F = f::Q51;
+                $body
+            }
+            Ty::Q8_0 => {
+                type $F = f::Q80;
+                $body
+            }
+            Ty::IQ4_NL => {
+                type $F = f::Iq4Nl;
+                $body
+            }
+            Ty::MXFP4 => {
+                type $F = f::Mxfp4;
+                $body
+            }
             other => unreachable!("{} has no blocks of 32", other.name()),
         }
     }};
@@ -106,13 +145,34 @@ macro_rules! with_format_32 {
 macro_rules! with_count {
     ($n:expr, $N:ident => $body:expr) => {
         match $n {
-            1 => { const $N: usize = 1; $body }
-            2 => { const $N: usize = 2; $body }
-            3 => { const $N: usize = 3; $body }
-            4 => { const $N: usize = 4; $body }
-            5 => { const $N: usize = 5; $body }
-            6 => { const $N: usize = 6; $body }
-            _ => { const $N: usize = 7; $body }
+            1 => {
+                const $N: usize = 1;
+                $body
+            }
+            2 => {
+                const $N: usize = 2;
+                $body
+            }
+            3 => {
+                const $N: usize = 3;
+                $body
+            }
+            4 => {
+                const $N: usize = 4;
+                $body
+            }
+            5 => {
+                const $N: usize = 5;
+                $body
+            }
+            6 => {
+                const $N: usize = 6;
+                $body
+            }
+            _ => {
+                const $N: usize = 7;
+                $body
+            }
         }
     };
 }

@@ -312,6 +312,32 @@ impl<'a> Matmul<'a> {
         }
     }
 
+    /// As [`Matmul::many`], also for a weight of plain numbers (beside one that is not).
+    fn many_of_any(
+        &self,
+        weight: &Weight,
+        rows: Range<usize>,
+        tiles: Range<usize>,
+        scratch: &mut Aligned,
+        out: &mut [f32],
+    ) {
+        if weight.activation() != Activation::F32 {
+            return self.many(weight, rows, tiles, scratch, out);
+        }
+        let (cols, row_bytes) = (self.inputs.cols, weight.row_bytes());
+        let data = weight.data[rows.start * row_bytes..rows.end * row_bytes].as_ptr();
+        let scratch = scratch.get::<f32>(float::scratch_len(cols)).as_mut_ptr();
+        for (tile, out) in tiles.zip(out.chunks_mut(TILE * GROUP_ROWS)) {
+            let tokens = tile_tokens(self.inputs.tokens, tile);
+            // SAFETY: as in `few`; `out` has a row of GROUP_ROWS for each token of the tile.
+            unsafe {
+                let x = self.inputs.plain.read(tokens.start * cols..tokens.end * cols).as_ptr();
+                let (n, out) = (rows.len(), out.as_mut_ptr());
+                (self.tier.rows_float)(weight.ty, data, n, cols, x, tokens.len(), scratch, out, GROUP_ROWS);
+            }
+        }
+    }
+
     /// Writes the results of one token: `y` are rows `first..` of the part.
     fn write(&self, part: &Part, token: usize, first: usize, y: &mut [f32], gate: Option<&[f32]>) {
         if let Some(bias) = part.bias {
@@ -352,9 +378,9 @@ impl Phase for Matmul<'_> {
             let (ys, gates) = lane.partial.get::<f32>(2 * len).split_at_mut(len);
             for start in (0..tile_count(tokens)).step_by(TILES_TOGETHER) {
                 let tiles = start..tile_count(tokens).min(start + TILES_TOGETHER);
-                self.many(&part.weight, rows.clone(), tiles.clone(), &mut lane.panel, ys);
+                self.many_of_any(&part.weight, rows.clone(), tiles.clone(), &mut lane.panel, ys);
                 if let Some(gate) = &part.gate {
-                    self.many_or_few(gate, rows.clone(), tiles.clone(), &mut lane.panel, gates);
+                    self.many_of_any(gate, rows.clone(), tiles.clone(), &mut lane.panel, gates);
                 }
                 for (i, tile) in tiles.enumerate() {
                     for (t, token) in tile_tokens(tokens, tile).enumerate() {

@@ -41,22 +41,9 @@ type RowsFloat = unsafe fn(TensorType, *const u8, usize, usize, *const f32, usiz
 
 /// [`super::generic::panel::group_256`] and `group_32`.
 pub struct Panels {
-    pub group_256: unsafe fn(
-        TensorType,
-        &[*const u8; GROUP_ROWS],
-        usize,
-        &[(*const Tile256, usize)],
-        *mut u8,
-        *mut f32,
-    ),
-    pub group_32: unsafe fn(
-        TensorType,
-        &[*const u8; GROUP_ROWS],
-        usize,
-        &[(*const Tile32, usize)],
-        *mut u8,
-        *mut f32,
-    ),
+    pub group_256:
+        unsafe fn(TensorType, &[*const u8; GROUP_ROWS], usize, &[(*const Tile256, usize)], *mut u8, *mut f32),
+    pub group_32: unsafe fn(TensorType, &[*const u8; GROUP_ROWS], usize, &[(*const Tile32, usize)], *mut u8, *mut f32),
 }
 
 /// The tier this process uses: the best one the processor has, or the one that the environment variable `REALM_ISA`

@@ -10,10 +10,10 @@
 //!
 //! These functions are the specification: faster quantisers give the same bits.
 
-const SMALLEST_AMAX: f32 = 1e-30;
+pub const SMALLEST_AMAX: f32 = 1e-30;
 
 /// 256 activations with one scale: element `i` is about `d * q[i]`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C, align(64))]
 pub struct Act256 {
     pub q: [i8; 256],
@@ -22,14 +22,15 @@ pub struct Act256 {
     /// The same over each 32.
     pub sums32: [i16; 8],
     pub d: f32,
+    pub(crate) padding: [u32; 3],
 }
 
 impl Act256 {
-    pub const ZERO: Self = Self { q: [0; 256], sums16: [0; 16], sums32: [0; 8], d: 0.0 };
+    pub const ZERO: Self = Self { q: [0; 256], sums16: [0; 16], sums32: [0; 8], d: 0.0, padding: [0; 3] };
 }
 
 /// Eight blocks of 32 activations, each with its own scale: element `i` is about `d[i / 32] * q[i]`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C, align(64))]
 pub struct Act32x8 {
     pub q: [i8; 256],
@@ -73,7 +74,7 @@ pub fn quantize_32(row: &[f32], out: &mut [Act32x8]) {
 
 /// Writes the codes of one block and returns its scale.
 #[inline]
-fn quantize_block<const N: usize>(x: &[f32; N], q: &mut [i8; N]) -> f32 {
+pub fn quantize_block<const N: usize>(x: &[f32; N], q: &mut [i8; N]) -> f32 {
     let amax = largest_magnitude(x);
     if !amax.is_finite() || amax < SMALLEST_AMAX {
         *q = [0; N];

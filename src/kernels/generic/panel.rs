@@ -20,29 +20,25 @@ const PANEL_BLOCKS: usize = 4;
 
 /// 256 columns of up to seven tokens, quantised with one scale per 256. The eighth place of each row is padding.
 #[repr(C, align(64))]
-#[derive(Clone, Copy, bytemuck::Zeroable)]
+#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 pub struct Tile256 {
     /// Word `[k][t]`: the four values of token `t` from column 4 k.
     q: [[i32; 8]; 64],
     /// Word `[j][t]`: the sums of the 16 columns from 32 j and from 32 j + 16, as two 16-bit numbers.
     sums: [[i32; 8]; 8],
     d: [f32; 8],
+    padding: [f32; 8],
 }
 
 /// As [`Tile256`] with one scale per 32.
 #[repr(C, align(64))]
-#[derive(Clone, Copy, bytemuck::Zeroable)]
+#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 pub struct Tile32 {
     q: [[i32; 8]; 64],
     /// `[j][t]`: sum of the 32 columns from 32 j.
     sums: [[i32; 8]; 8],
     d: [[f32; 8]; 8],
 }
-// SAFETY: plain numbers in `repr(C)` without padding (checked by the sizes), valid for any bits.
-unsafe impl bytemuck::Pod for Tile256 {}
-// SAFETY: as above.
-unsafe impl bytemuck::Pod for Tile32 {}
-const _: () = assert!(size_of::<Tile256>() == 2048 + 256 + 32 + 32 && size_of::<Tile32>() == 2048 + 256 + 256);
 
 /// 16 rows × 256 columns of a 256-class format.
 #[repr(C, align(64))]

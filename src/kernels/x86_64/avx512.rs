@@ -213,7 +213,8 @@ impl Simd for Avx512 {
 }
 
 /// `vpdpwssd`. Not the intrinsic: LLVM likes to split that into a multiply and an add.
-#[inline(always)]
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
 pub unsafe fn vpdpwssd(mut acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
     // SAFETY: a pure register instruction; the caller has VNNI enabled.
     unsafe {
