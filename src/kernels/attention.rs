@@ -13,7 +13,9 @@ pub struct Span {
     pub rows: Range<usize>,
     /// Position of the first row in its sequence.
     pub position: usize,
-    /// Where the sequence's pages start in the list of all pages of the batch.
+    /// The first position that is there: rows see none before it.
+    pub origin: usize,
+    /// Where the sequence's pages start in the list of all pages of the batch; the first holds `origin`.
     pub first_page: usize,
 }
 
@@ -24,6 +26,13 @@ pub struct Layout {
     pub head_dim: usize,
     pub kv_heads: usize,
     pub layers: usize,
+}
+
+impl Span {
+    /// Index of the page that holds a position in the list of all pages.
+    fn page(&self, position: usize) -> usize {
+        self.first_page + position / CHUNK - self.origin / CHUNK
+    }
 }
 
 impl Layout {
@@ -126,7 +135,7 @@ impl Phase for Store<'_> {
         for x in queries {
             *x *= self.query_scale;
         }
-        let page = self.pages[span.first_page + position / CHUNK];
+        let page = self.pages[span.page(position)];
         let head_bytes = self.layout.format.head_bytes(d);
         for head in 0..self.layout.kv_heads {
             let at = self.layout.keys_at(self.layer, head);
@@ -221,7 +230,7 @@ impl Phase for Attend<'_> {
         // head differ by one each; tokens change slowest, so tiles of the kernel stay within a token.
         for row in rows.clone() {
             let end = span.position + row - span.rows.start + 1;
-            let start = self.window.map_or(0, |window| end.saturating_sub(window));
+            let start = self.window.map_or(0, |window| end.saturating_sub(window)).max(span.origin);
             for query_head in head * group..(head + 1) * group {
                 let at = row * len + query_head * d;
                 // SAFETY: this row and head are this chunk's; the queries were written by the phase before.
@@ -231,12 +240,13 @@ impl Phase for Attend<'_> {
                 list.push(QueryRow { query, out, start, end, sink });
             }
         }
-        let pages = (span.position + rows.end - span.rows.start).div_ceil(CHUNK);
+        let last = span.page(span.position + rows.end - span.rows.start - 1);
         let keys_at = self.layout.keys_at(self.layer, *head);
         let heads = Heads {
             format: self.layout.format,
             head_dim: d,
-            pages: &self.pages[span.first_page..span.first_page + pages],
+            pages: &self.pages[span.first_page..=last],
+            first_chunk: span.origin / CHUNK,
             keys_at,
             values_at: keys_at + self.layout.format.head_bytes(d),
             softcap: self.softcap,

@@ -7,6 +7,7 @@ pub mod attention;
 mod formats;
 mod generic;
 mod matmul;
+pub mod page;
 mod portable;
 pub mod scalar;
 mod simd;

@@ -152,7 +152,7 @@ fn attention(
         let (mut q, mut k, mut v) =
             (take(1, heads * head_dim), take(2, kv_heads * head_dim), take(3, kv_heads * head_dim));
         let mut out = vec![0.0f32; rows * heads * head_dim];
-        let spans = [Span { rows: 0..rows, position: start, first_page: 0 }];
+        let spans = [Span { rows: 0..rows, position: start, origin: 0, first_page: 0 }];
         let frequencies: Vec<f64> = (0..head_dim / 4).map(|i| 0.3f64.powi(i as i32)).collect();
         let mut table = vec![0.0f32; rows * 2 * frequencies.len()];
         let table = Shared::new(&mut table);

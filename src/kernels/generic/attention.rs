@@ -53,8 +53,9 @@ pub struct QueryRow {
 pub struct Heads<'a> {
     pub format: KvFormat,
     pub head_dim: usize,
-    /// Page `i` holds chunk `i` of the sequence.
+    /// Page `i` holds chunk `first_chunk + i` of the sequence.
     pub pages: &'a [Page],
+    pub first_chunk: usize,
     /// Where this head's keys and values lie in a page.
     pub keys_at: usize,
     pub values_at: usize,
@@ -306,7 +307,7 @@ fn soft_cap(x: f32, cap: f32) -> f32 {
 #[inline(always)]
 unsafe fn widen_keys<S: Simd>(heads: &Heads, chunk: usize, out: *mut f32) {
     unsafe {
-        let (p, d) = (heads.pages[chunk].0.add(heads.keys_at), heads.head_dim);
+        let (p, d) = (heads.pages[chunk - heads.first_chunk].0.add(heads.keys_at), heads.head_dim);
         match heads.format {
             KvFormat::F32 => std::ptr::copy_nonoverlapping(p.cast(), out, CHUNK * d),
             KvFormat::F16 => {
@@ -335,7 +336,7 @@ unsafe fn widen_keys<S: Simd>(heads: &Heads, chunk: usize, out: *mut f32) {
 #[inline(always)]
 unsafe fn widen_values<S: Simd>(heads: &Heads, chunk: usize, out: *mut f32) {
     unsafe {
-        let (p, d) = (heads.pages[chunk].0.add(heads.values_at), heads.head_dim);
+        let (p, d) = (heads.pages[chunk - heads.first_chunk].0.add(heads.values_at), heads.head_dim);
         match heads.format {
             KvFormat::F32 => std::ptr::copy_nonoverlapping(p.cast(), out, CHUNK * d),
             KvFormat::F16 => {
