@@ -109,9 +109,8 @@ impl<M> Registry<M> {
 
     /// All loaded models, sorted by id.
     pub fn list(&self) -> Vec<(ModelId, Arc<M>)> {
-        let ready = |entry: dashmap::mapref::multiple::RefMulti<ModelId, Slot<M>>| {
-            Some((*entry.key(), entry.model()?.clone()))
-        };
+        let ready =
+            |entry: dashmap::mapref::multiple::RefMulti<ModelId, Slot<M>>| Some((*entry.key(), entry.model()?.clone()));
         let mut models: Vec<_> = self.models.iter().filter_map(ready).collect();
         models.sort_by_key(|(id, _)| *id);
         models
@@ -249,7 +248,8 @@ mod tests {
         assert_eq!(registry.store(id, || Err::<(), _>("broken")).unwrap_err(), "broken");
         assert!(registry.get(id).is_none() && registry.list().is_empty());
 
-        let panicked = catch_unwind(AssertUnwindSafe(|| registry.store(id, || -> Result<(), ()> { panic!("in load") })));
+        let panicked =
+            catch_unwind(AssertUnwindSafe(|| registry.store(id, || -> Result<(), ()> { panic!("in load") })));
         assert!(panicked.is_err() && registry.models.is_empty());
         assert!(registry.store(id, || fine(())).unwrap().1);
     }
@@ -312,50 +312,69 @@ mod tests {
         assert_eq!(*registry.get(ModelId(1)).unwrap(), 7);
     }
 
-    /// Counts how many of its kind are loaded and not yet seen removed.
-    struct Counted<'a>(&'a AtomicUsize);
+    /// What one thread of the stress test did: the models whose references it holds, by id, and two counts.
+    #[derive(Default)]
+    struct Done {
+        held: [Vec<Arc<()>>; IDS],
+        loaded: usize,
+        unloaded: usize,
+    }
+
+    const IDS: usize = 3;
 
     #[test]
     fn stays_consistent_under_stress() {
-        const IDS: usize = 3;
         let registry = Registry::new();
-        let alive: [AtomicUsize; IDS] = Default::default();
-        let work = |seed: usize| {
-            let mut held = [0usize; IDS];
-            let mut random = seed as u64 + 1;
+        let loading: [AtomicUsize; IDS] = Default::default();
+        let work = |seed: u64| {
+            let mut done = Done::default();
+            let mut random = seed;
             for _ in 0..20_000 {
-                // Knuth's multiplier for a linear congruential generator; the high bits are good enough here.
+                // Knuth's linear congruential generator (MMIX); its high bits are good enough here.
                 random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                let (which, action) = ((random >> 33) as usize % IDS, (random >> 48) % 4);
+                let (which, action, fails) = ((random >> 33) as usize % IDS, (random >> 48) % 4, random >> 63 == 1);
                 let id = ModelId(which as u128);
+                let load = || {
+                    assert_eq!(loading[which].fetch_add(1, SeqCst), 0, "two loads at once");
+                    assert!(registry.get(id).is_none(), "loaded although it exists");
+                    loading[which].fetch_sub(1, SeqCst);
+                    if fails { Err(()) } else { Ok(()) }
+                };
                 match action {
                     0 => {
-                        let load = || {
-                            assert_eq!(alive[which].fetch_add(1, SeqCst), 0, "loaded while another was alive");
-                            if random & 0x1000 == 0 {
-                                return Ok(Counted(&alive[which]));
-                            }
-                            alive[which].fetch_sub(1, SeqCst);
-                            Err(())
-                        };
-                        held[which] += usize::from(registry.store(id, load).is_ok());
+                        if let Ok((model, new)) = registry.store(id, load) {
+                            done.loaded += usize::from(new);
+                            done.held[which].push(model);
+                        }
                     }
-                    1 if held[which] > 0 => {
-                        held[which] -= 1;
-                        drop(registry.remove(id).expect("a reference was held"));
+                    1 => {
+                        if let Some(held) = done.held[which].pop() {
+                            let removed = registry.remove(id).expect("a reference was held");
+                            assert!(Arc::ptr_eq(&held, &removed.model));
+                            done.unloaded += usize::from(removed.last);
+                        }
                     }
-                    _ if held[which] > 0 => assert!(registry.get(id).is_some(), "a reference is held"),
-                    _ => assert!(registry.list().is_sorted_by_key(|(id, _)| *id)),
+                    2 => assert!(registry.list().is_sorted_by_key(|(id, _)| *id)),
+                    _ => {
+                        let found = registry.get(id);
+                        for held in &done.held[which] {
+                            assert!(Arc::ptr_eq(held, found.as_ref().expect("a reference is held")));
+                        }
+                    }
                 }
             }
-            held
+            done
         };
-        let held = thread::scope(|scope| {
-            let threads: Vec<_> = (0..8).map(|seed| scope.spawn(move || work(seed))).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        let work = &work;
+        let done: Vec<Done> = thread::scope(|scope| {
+            let threads: Vec<_> = (1..=8).map(|seed| scope.spawn(move || work(seed))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
+        let left: usize = (0..IDS).map(|which| usize::from(registry.get(ModelId(which as u128)).is_some())).sum();
+        let count = |of: fn(&Done) -> usize| done.iter().map(of).sum::<usize>();
+        assert_eq!(count(|done| done.loaded), count(|done| done.unloaded) + left);
         for which in 0..IDS {
-            let references: usize = held.iter().map(|held| held[which]).sum();
+            let references = done.iter().map(|done| done.held[which].len()).sum::<usize>();
             let last = (0..references).map(|_| registry.remove(ModelId(which as u128)).unwrap().last);
             assert_eq!(last.filter(|last| *last).count(), usize::from(references > 0));
         }

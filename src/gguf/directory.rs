@@ -209,3 +209,129 @@ impl DataSection {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::{
+        Gguf,
+        testing::{Owned, Writer},
+    };
+
+    fn valid() -> Writer {
+        Writer::default().tensor("a", TensorType::F32, &[4, 3]).tensor("b", TensorType::Q8_0, &[64, 2, 2])
+    }
+
+    /// The error for a file whose second tensor was changed.
+    fn error(change: impl FnOnce(&mut crate::gguf::testing::Tensor)) -> String {
+        let mut writer = valid();
+        change(&mut writer.tensors[1]);
+        Gguf::from_bytes(writer.write()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn tensors_are_found_with_shape_and_data() {
+        let gguf = Gguf::from_bytes(valid().write()).unwrap();
+        assert_eq!(gguf.tensors().iter().map(|tensor| &*tensor.name).collect::<Vec<_>>(), ["a", "b"]);
+        let b = gguf.tensor("b").unwrap();
+        assert_eq!((b.ty, &b.shape[..], b.shard, b.byte_len), (TensorType::Q8_0, &[2, 2, 64][..], 0, 8 * 34));
+        assert_eq!(gguf.data(b), (0..8 * 34).map(|i| i as u8).collect::<Vec<_>>());
+        assert!(gguf.tensor("c").is_none());
+    }
+
+    #[test]
+    fn other_alignments_are_followed() {
+        let writer = Writer { alignment: 64, ..Writer::default() };
+        let writer = writer.pair("general.alignment", Owned::U32(64));
+        let gguf = Gguf::from_bytes(writer.tensor("a", TensorType::I8, &[3]).tensor("b", TensorType::I8, &[5]).write())
+            .unwrap();
+        let b = gguf.tensor("b").unwrap();
+        assert_eq!(b.offset % 64, 0);
+        assert_eq!(gguf.data(b), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn dimensions_are_checked() {
+        assert!(
+            error(|t| t.dimensions = vec![]).starts_with("tensor 'b': it should have 1 to 4 dimensions but claims 0")
+        );
+        assert!(error(|t| t.dimensions = vec![32; 5]).contains("1 to 4 dimensions but claims 5"));
+        assert!(error(|t| t.dimensions = vec![0, 1]).starts_with("tensor 'b': dimension 0 is 0"));
+        let message = error(|t| t.dimensions = vec![33]);
+        assert!(
+            message.contains("its rows have 33 elements, not a multiple of the 32 in a block of Q8_0"),
+            "{message}"
+        );
+        assert!(error(|t| t.dimensions = vec![1 << 63, 2]).contains("more elements than this machine can address"));
+        assert!(error(|t| t.dimensions = vec![u64::MAX - 31]).contains("more elements than this machine can address"));
+        assert!(error(|t| t.dimensions = vec![1 << 40]).contains("but the data section has"));
+    }
+
+    #[test]
+    fn offsets_are_checked() {
+        let message = error(|t| t.offset = 4096);
+        assert!(
+            message
+                .starts_with("tensor 'b' claims 272 bytes at offset 4096 but the data section has 336 bytes (at byte "),
+            "{message}"
+        );
+        assert!(error(|t| t.offset = 1).contains("begins at offset 1, which is not a multiple of 32"));
+        assert!(error(|t| t.offset = 0u64.wrapping_sub(32)).contains("at offset 18446744073709551584"));
+        let mut overlapping = valid();
+        overlapping.tensors[1].offset = 0;
+        Gguf::from_bytes(overlapping.write()).unwrap();
+    }
+
+    #[test]
+    fn every_byte_of_the_data_is_needed() {
+        let bytes = valid().write();
+        for len in 0..bytes.len() {
+            assert!(Gguf::from_bytes(bytes[..len].into()).is_err(), "{len} of {} bytes", bytes.len());
+        }
+    }
+
+    #[test]
+    fn names_are_checked() {
+        assert!(error(|t| t.name = b"b\xff".into()).starts_with("tensor 1: the name 'b\u{fffd}' is not UTF-8"));
+        assert!(error(|t| t.name = vec![]).starts_with("tensor 1: the name is empty"));
+        assert!(error(|t| t.name = vec![b'x'; 129]).contains("the name has 129 bytes; at most 128 are allowed"));
+        assert!(error(|t| t.name = b"a".into()).starts_with("tensor 'a' occurs twice"));
+    }
+
+    #[test]
+    fn unknown_types_are_unsupported() {
+        let mut writer = valid();
+        writer.tensors[0].type_id = 77;
+        let error = Gguf::from_bytes(writer.write()).unwrap_err();
+        assert!(matches!(error, Error::Unsupported(_)));
+        assert!(error.to_string().starts_with("tensor 'a' has type 77, which is not known"), "{error}");
+        writer.tensors[0].type_id = 31;
+        let error = Gguf::from_bytes(writer.write()).unwrap_err().to_string();
+        assert!(error.starts_with("tensor 'a' has type 31, which was removed from the format"), "{error}");
+    }
+
+    #[test]
+    fn more_tensors_than_any_model_has_are_refused() {
+        let mut writer = Writer::default().tensor("0", TensorType::I8, &[1]);
+        let first = writer.tensors[0].clone();
+        writer.tensors = (0..=MAX_TENSORS)
+            .map(|i| {
+                let mut t = first.clone();
+                t.name = i.to_string().into();
+                t
+            })
+            .collect();
+        let error = Gguf::from_bytes(writer.write()).unwrap_err().to_string();
+        assert_eq!(error, "the model has more than 65536 tensors");
+        writer.tensors.pop();
+        assert_eq!(Gguf::from_bytes(writer.write()).unwrap().tensors().len(), MAX_TENSORS);
+    }
+
+    #[test]
+    fn the_padding_must_be_there() {
+        let mut bytes = valid().write();
+        bytes.truncate(bytes.len() - valid().data.len() - 1);
+        let error = Gguf::from_bytes(bytes).unwrap_err().to_string();
+        assert!(error.starts_with("the data section should begin at byte "), "{error}");
+    }
+}

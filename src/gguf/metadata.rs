@@ -168,3 +168,97 @@ fn read_key<'a>(cursor: &mut Cursor<'a>) -> Result<&'a str, Error> {
         Error::bad(cursor.at() - key.len() + e.valid_up_to(), format!("the key {shown} is not UTF-8"))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::{
+        Gguf,
+        testing::{Owned, Writer},
+    };
+
+    fn open(writer: &Writer) -> Result<Gguf, String> {
+        Gguf::from_bytes(writer.write()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn keys_are_found_and_listed_in_file_order() {
+        let gguf = open(&Writer::default().pair("b", Owned::U8(1)).pair("a", Owned::str("x"))).unwrap();
+        let metadata = gguf.metadata();
+        assert_eq!(metadata.get("a"), Some(Value::String("x".into())));
+        assert_eq!(metadata.get("c"), None);
+        assert_eq!(metadata.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["b", "a"]);
+    }
+
+    #[test]
+    fn integers_of_all_widths_are_u32_when_they_fit() {
+        let gguf = open(
+            &Writer::default()
+                .pair("u8", Owned::U8(5))
+                .pair("i64", Owned::I64(6))
+                .pair("u64", Owned::U64(u64::MAX))
+                .pair("i8", Owned::I8(-1))
+                .pair("text", Owned::str("7")),
+        )
+        .unwrap();
+        let metadata = gguf.metadata();
+        assert_eq!(metadata.u32("u8").unwrap(), Some(5));
+        assert_eq!(metadata.u32("i64").unwrap(), Some(6));
+        assert_eq!(metadata.u32("absent").unwrap(), None);
+        let message = |key| metadata.u32(key).unwrap_err().to_string();
+        assert!(
+            message("u64")
+                .starts_with("metadata key 'u64' should be an unsigned 32-bit integer but is 18446744073709551615")
+        );
+        assert!(message("i8").starts_with("metadata key 'i8' should be an unsigned 32-bit integer but is -1"));
+        assert!(message("text").starts_with("metadata key 'text' should be an unsigned integer but is a string"));
+    }
+
+    #[test]
+    fn getters_name_expected_and_found_types_and_where() {
+        let list = Owned::Array(5, vec![Owned::I32(1)]);
+        let writer = Writer::default().pair("f", Owned::F64(0.5)).pair("b", Owned::Bool(true)).pair("l", list);
+        let gguf = open(&writer).unwrap();
+        let metadata = gguf.metadata();
+        assert_eq!(metadata.f32("f").unwrap(), Some(0.5));
+        assert_eq!(metadata.bool("b").unwrap(), Some(true));
+        assert_eq!(metadata.array("l").unwrap().unwrap().ints().unwrap().collect::<Vec<_>>(), [1]);
+        // Header 24; key 8 + 1; type 4: the first value is at byte 37, the second 8 + 9 + 4 later.
+        let message = metadata.bool("f").unwrap_err().to_string();
+        assert_eq!(message, "metadata key 'f' should be a bool but is an f64 (at byte 37)");
+        let message = metadata.f32("b").unwrap_err().to_string();
+        assert_eq!(message, "metadata key 'b' should be a floating-point number but is a bool (at byte 58)");
+        assert!(metadata.str("l").unwrap_err().to_string().contains("should be a string but is an array of i32"));
+        assert!(metadata.array("b").unwrap_err().to_string().contains("should be an array but is a bool"));
+    }
+
+    #[test]
+    fn bad_keys_are_refused() {
+        let key = |key: &[u8]| Writer { pairs: vec![(key.into(), Owned::U8(1))], ..Writer::default() };
+        let error = open(&key(b"a\xff")).unwrap_err();
+        assert_eq!(error, "metadata pair 0: the key 'a\u{fffd}' is not UTF-8 (at byte 33)");
+        assert!(open(&key(&[b'k'; MAX_KEY_LEN])).is_ok());
+        let error = open(&key(&[b'k'; MAX_KEY_LEN + 1])).unwrap_err();
+        assert_eq!(error, "metadata pair 0: the key has 65536 bytes; at most 65535 are allowed (at byte 24)");
+        let error = open(&Writer::default().pair("a", Owned::U8(1)).pair("a", Owned::U8(2))).unwrap_err();
+        assert_eq!(error, "metadata key 'a' occurs twice (at byte 46)");
+    }
+
+    #[test]
+    fn more_keys_than_any_model_has_are_refused() {
+        let writer = (0..=MAX_PAIRS).fold(Writer::default(), |writer, i| writer.pair(&i.to_string(), Owned::U8(0)));
+        assert!(open(&writer).unwrap_err().contains("at most 16384 are supported"));
+        // 60,000 bytes each: 69 stay below 4 MiB, 70 do not.
+        let long = |count| (0..count).fold(Writer::default(), |w, i| w.pair(&format!("{i:060000}"), Owned::U8(0)));
+        assert!(open(&long(69)).is_ok());
+        assert!(open(&long(70)).unwrap_err().contains("longer than 4194304 bytes together"));
+    }
+
+    #[test]
+    fn errors_name_the_key() {
+        let mut bytes = Writer::default().pair("a", Owned::str("text")).write();
+        bytes[37..45].copy_from_slice(&u64::MAX.to_le_bytes());
+        let error = Gguf::from_bytes(bytes).unwrap_err().to_string();
+        assert!(error.starts_with("metadata key 'a': string claims 18446744073709551615 bytes but "), "{error}");
+    }
+}

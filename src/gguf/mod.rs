@@ -14,9 +14,9 @@ mod tensor_type;
 mod value;
 
 #[cfg(test)]
-pub(crate) mod testing;
-#[cfg(test)]
 mod properties;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use directory::TensorInfo;
 pub use error::Error;

@@ -168,3 +168,104 @@ fn alignment(metadata: &Metadata) -> Result<u64, Error> {
     }
     Ok(alignment.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::{
+        TensorType,
+        testing::{Owned, TempDir, Writer},
+    };
+
+    fn message(bytes: Vec<u8>) -> String {
+        Gguf::from_bytes(bytes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn versions_2_and_3_are_read() {
+        for version in [2, 3] {
+            let writer = Writer { version, ..Writer::default() }.tensor("t", TensorType::I8, &[2]);
+            assert_eq!(Gguf::from_bytes(writer.write()).unwrap().tensors().len(), 1);
+        }
+    }
+
+    #[test]
+    fn other_versions_and_byte_orders_are_unsupported() {
+        let error = |version| Gguf::from_bytes(Writer { version, ..Writer::default() }.write()).unwrap_err();
+        for version in [0, 1, 4, u32::MAX] {
+            assert!(matches!(error(version), Error::Unsupported(_)));
+        }
+        assert_eq!(error(1).to_string(), "this file has GGUF version 1; versions 2 and 3 can be read (at byte 4)");
+        let message = error(3u32.swap_bytes()).to_string();
+        assert!(message.starts_with("this is a big-endian file (GGUF version 3)"), "{message}");
+    }
+
+    #[test]
+    fn other_files_are_recognised() {
+        assert_eq!(message(b"GGML 1".into()), "a GGUF file begins with 'GGUF' but this one with 'GGML' (at byte 0)");
+        assert_eq!(
+            message(vec![0, 159, 1, 2]),
+            r"a GGUF file begins with 'GGUF' but this one with '\x00\x9f\x01\x02' (at byte 0)"
+        );
+        assert!(message(vec![]).starts_with("the file ends inside the magic number"));
+    }
+
+    #[test]
+    fn counts_beyond_the_file_are_refused() {
+        let mut bytes = Writer::default().tensor("t", TensorType::I8, &[2]).write();
+        bytes[16..24].copy_from_slice(&(1u64 << 40).to_le_bytes());
+        assert!(message(bytes.clone()).starts_with("1099511627776 metadata pairs are claimed but the "));
+        bytes[16..24].fill(0);
+        bytes[8..16].copy_from_slice(&(1u64 << 40).to_le_bytes());
+        assert!(message(bytes).starts_with("1099511627776 tensors are claimed but the "));
+    }
+
+    #[test]
+    fn alignment_must_make_sense() {
+        for alignment in [0, 1, 4, 24, u32::MAX] {
+            let writer = Writer::default().pair("general.alignment", Owned::U32(alignment));
+            let expected =
+                format!("metadata key 'general.alignment' should be a power of two from 8 on but is {alignment}");
+            assert!(message(writer.write()).starts_with(&expected), "{}", message(writer.write()));
+        }
+        let writer = Writer::default().pair("general.alignment", Owned::str("32"));
+        assert!(message(writer.write()).contains("should be an unsigned integer but is a string"));
+        let writer = Writer::default().pair("general.alignment", Owned::U32(1 << 31));
+        assert!(message(writer.tensor("t", TensorType::I8, &[1]).write()).contains("should begin at byte 2147483648"));
+    }
+
+    #[test]
+    fn files_without_tensors_are_read() {
+        let bytes = Writer::default().pair("general.architecture", Owned::str("llama")).write();
+        assert!(Gguf::from_bytes(bytes.clone()).unwrap().tensors().is_empty());
+        // The padding of a vocabulary file is optional: header, length of the key, key, type, length of the text, text.
+        let unpadded = bytes[..24 + 8 + 20 + 4 + 8 + 5].to_vec();
+        assert!(unpadded.len() < bytes.len());
+        assert!(Gguf::from_bytes(unpadded).unwrap().tensors().is_empty());
+    }
+
+    #[test]
+    fn a_path_and_its_bytes_read_the_same() {
+        let dir = TempDir::new();
+        let bytes = Writer::default().pair("k", Owned::U8(1)).tensor("t", TensorType::I8, &[2]).write();
+        let path = dir.file("m.gguf", &bytes);
+        let mapped = Gguf::open(&path).unwrap();
+        assert_eq!((mapped.path(), mapped.file_size()), (Some(&*path), bytes.len() as u64));
+        assert_eq!(mapped.shard_bytes().collect::<Vec<_>>(), [&bytes[..]]);
+        let owned = Gguf::from_bytes(bytes).unwrap();
+        assert_eq!(owned.path(), None);
+        assert_eq!(mapped.data(&mapped.tensors()[0]), owned.data(&owned.tensors()[0]));
+        assert!(mapped.metadata().iter().eq(owned.metadata().iter()));
+    }
+
+    #[test]
+    fn errors_name_the_file() {
+        let dir = TempDir::new();
+        let path = dir.file("m.gguf", b"GGML");
+        let error = Gguf::open(&path).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("(at byte 0 of {})", path.display())), "{error}");
+        let path = dir.file("k.gguf", &Writer::default().pair("k", Owned::U8(1)).write());
+        let error = Gguf::open(&path).unwrap().metadata().str("k").unwrap_err().to_string();
+        assert!(error.ends_with(&format!("(at byte 37 of {})", path.display())), "{error}");
+    }
+}

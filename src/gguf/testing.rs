@@ -102,7 +102,7 @@ fn write_string(text: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Writes what it is told, valid or not.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Writer {
     pub version: u32,
     pub alignment: u64,
@@ -111,7 +111,7 @@ pub struct Writer {
     pub data: Vec<u8>,
 }
 
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Tensor {
     pub name: Vec<u8>,
     /// Row length first, as in the file.

@@ -294,3 +294,98 @@ impl Value<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Type and length of an array, without its elements.
+    fn array_head(ty: ValueType, len: u64) -> Vec<u8> {
+        [&(ty as u32).to_le_bytes()[..], &len.to_le_bytes()].concat()
+    }
+
+    fn read(ty: ValueType, bytes: &[u8]) -> Result<Value<'_>, String> {
+        ty.read_value(&mut Cursor::new(bytes, 0)).map_err(|e| e.to_string())
+    }
+
+    fn read_array(bytes: &[u8]) -> Array<'_> {
+        match read(ValueType::Array, bytes).unwrap() {
+            Value::Array(array) => array,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn type_ids_are_those_of_the_specification() {
+        for (id, ty) in [(0, "u8"), (6, "f32"), (8, "string"), (9, "array"), (10, "u64"), (12, "f64")] {
+            assert_eq!(ValueType::read(&mut Cursor::new(&u32::to_le_bytes(id), 0)).unwrap().name(), ty);
+        }
+        let error = ValueType::read(&mut Cursor::new(&u32::to_le_bytes(13), 0)).unwrap_err();
+        assert_eq!(error.to_string(), "value type 13 does not exist (types are 0 to 12) (at byte 0)");
+    }
+
+    #[test]
+    fn bools_are_0_or_1() {
+        assert_eq!(read(ValueType::Bool, &[1]), Ok(Value::Bool(true)));
+        assert_eq!(read(ValueType::Bool, &[2]).unwrap_err(), "a bool should be 0 or 1 but is 2 (at byte 0)");
+        let bools = [array_head(ValueType::Bool, 3), vec![0, 1, 7]].concat();
+        assert_eq!(read(ValueType::Array, &bools).unwrap_err(), "a bool should be 0 or 1 but is 7 (at byte 14)");
+    }
+
+    #[test]
+    fn array_lengths_are_checked() {
+        let lengths = [(ValueType::U8, 1 << 62), (ValueType::U64, 1 << 61), (ValueType::F32, u64::MAX)];
+        for (ty, len) in lengths.into_iter().chain([(ValueType::String, 2), (ValueType::Array, 1)]) {
+            let bytes = [array_head(ty, len), vec![0; 10]].concat();
+            let error = read(ValueType::Array, &bytes).unwrap_err();
+            assert!(error.starts_with(&format!("{len} array elements of type {}", ty.name())), "{error}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |depth| [array_head(ValueType::Array, 1).repeat(depth - 1), array_head(ValueType::U8, 0)].concat();
+        read(ValueType::Array, &nested(MAX_DEPTH)).unwrap();
+        let error = read(ValueType::Array, &nested(MAX_DEPTH + 1)).unwrap_err();
+        assert_eq!(error, format!("arrays are nested deeper than {MAX_DEPTH} (at byte {})", 12 * MAX_DEPTH));
+    }
+
+    #[test]
+    fn views_convert_or_refuse() {
+        let bytes = [array_head(ValueType::U64, 2), u64::MAX.to_le_bytes().into(), 5u64.to_le_bytes().into()].concat();
+        let array = read_array(&bytes);
+        assert_eq!((array.len(), array.is_empty(), array.element_type()), (2, false, "u64"));
+        assert_eq!(array.ints().unwrap().collect::<Vec<_>>(), [i64::MAX, 5]);
+        assert_eq!(array.f32s().unwrap().collect::<Vec<_>>(), [u64::MAX as f32, 5.0]);
+        assert!(array.byte_strings().is_none());
+        assert_eq!(format!("{array:?}"), "[u64; 2]");
+
+        let bytes = [array_head(ValueType::Bool, 2), vec![0, 1]].concat();
+        assert_eq!(read_array(&bytes).ints().unwrap().collect::<Vec<_>>(), [0, 1]);
+        assert!(read_array(&bytes).f32s().is_none());
+
+        let bytes = [array_head(ValueType::F32, 1), 0.5f32.to_le_bytes().into()].concat();
+        assert_eq!(read_array(&bytes).f32s().unwrap().collect::<Vec<_>>(), [0.5]);
+        assert!(read_array(&bytes).ints().is_none());
+    }
+
+    #[test]
+    fn strings_keep_their_bytes() {
+        let strings = [&1u64.to_le_bytes()[..], b"a", &2u64.to_le_bytes(), b"\xffb"].concat();
+        let bytes = [array_head(ValueType::String, 2), strings].concat();
+        let array = read_array(&bytes);
+        assert_eq!(array.byte_strings().unwrap().collect::<Vec<_>>(), [&b"a"[..], b"\xffb"]);
+        let shown: Vec<_> = array.values().collect();
+        assert_eq!(shown, [Value::String("a".into()), Value::String("\u{fffd}b".into())]);
+        assert!(array.f32s().is_none() && array.ints().is_none());
+    }
+
+    /// What a rewritten mapping would look like to an array that was checked before.
+    #[test]
+    fn iteration_ends_where_bytes_stopped_making_sense() {
+        let broken = Array { ty: ValueType::String, len: 1000, bytes: &[0xff; 64] };
+        assert_eq!((broken.values().count(), broken.byte_strings().unwrap().count()), (0, 0));
+        let short = Array { ty: ValueType::U32, len: 1000, bytes: &[0; 10] };
+        assert_eq!((short.values().count(), short.ints().unwrap().count()), (2, 2));
+    }
+}
