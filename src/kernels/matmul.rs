@@ -404,3 +404,24 @@ impl Phase for Matmul<'_> {
         }
     }
 }
+
+/// Phase: rows of a table (the embedding), dequantised.
+pub struct Lookup<'a> {
+    pub table: Weight<'a>,
+    pub rows: &'a [u32],
+    /// `[rows, cols]`.
+    pub out: Shared<'a, f32>,
+}
+
+impl Phase for Lookup<'_> {
+    fn chunks(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn run(&self, i: usize, _: &mut Lane) {
+        let cols = self.table.cols;
+        // SAFETY: this row is this chunk's.
+        let out = unsafe { self.out.write(i * cols..(i + 1) * cols) };
+        self.table.row(self.rows[i] as usize, out);
+    }
+}

@@ -7,6 +7,7 @@ pub mod attention;
 mod formats;
 mod generic;
 mod matmul;
+pub mod mixture;
 pub mod page;
 mod portable;
 pub mod scalar;
@@ -18,5 +19,5 @@ mod tier;
 mod x86_64;
 
 pub use generic::attention::{CHUNK, KvFormat, Page};
-pub use matmul::{InputBuffer, Inputs, Matmul, Needs, Part, Prepare, Weight};
+pub use matmul::{InputBuffer, Inputs, Lookup, Matmul, Needs, Part, Prepare, Weight};
 pub use tier::{Tier, available, tier};
