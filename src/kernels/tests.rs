@@ -196,7 +196,7 @@ fn attention(
 
 #[test]
 fn attention_is_the_same_in_all_tiers_and_however_it_is_cut() {
-    for format in [KvFormat::F32, KvFormat::F16, KvFormat::Q8] {
+    for format in [KvFormat::F32, KvFormat::F16, KvFormat::Q8_0] {
         for (head_dim, n, window) in [(32, 150, None), (20, 70, None), (64, 1100, None), (32, 300, Some(50))] {
             let expected = bits(&attention(&SCALAR, format, head_dim, n, n, window));
             for tier in available() {

@@ -15,13 +15,15 @@ const ROWS: usize = 4;
 
 /// How keys and values of one head are stored in a chunk. All layouts hold, for [`CHUNK`] positions, the keys transposed
 /// in tiles of 16 positions, `[tile][dim][16]`, and the values as `[position][dim]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KvFormat {
     F32,
+    #[default]
     F16,
     /// Values of ±127 with one f32 scale per position and 32 dimensions, which follow the codes:
     /// keys `[tile][dim][16]` i8 then `[tile][dim / 32][16]` f32, values `[position][dim]` i8 then `[position][dim / 32]`.
-    Q8,
+    Q8_0,
 }
 
 impl KvFormat {
@@ -30,7 +32,7 @@ impl KvFormat {
         match self {
             Self::F32 => CHUNK * head_dim * 4,
             Self::F16 => CHUNK * head_dim * 2,
-            Self::Q8 => CHUNK * (head_dim + head_dim.div_ceil(32) * 4),
+            Self::Q8_0 => CHUNK * (head_dim + head_dim.div_ceil(32) * 4),
         }
     }
 }
@@ -315,7 +317,7 @@ unsafe fn widen_keys<S: Simd>(heads: &Heads, chunk: usize, out: *mut f32) {
                     S::store(out.add(i), S::from_f16(p.cast::<u16>().add(i)));
                 }
             }
-            KvFormat::Q8 => {
+            KvFormat::Q8_0 => {
                 let (codes, scales) = (p.cast::<i8>(), p.add(CHUNK * d).cast::<f32>());
                 let groups = d.div_ceil(32);
                 for tile in 0..CHUNK / 16 {
@@ -344,7 +346,7 @@ unsafe fn widen_values<S: Simd>(heads: &Heads, chunk: usize, out: *mut f32) {
                     S::store(out.add(i), S::from_f16(p.cast::<u16>().add(i)));
                 }
             }
-            KvFormat::Q8 => {
+            KvFormat::Q8_0 => {
                 let (codes, scales) = (p.cast::<i8>(), p.add(CHUNK * d).cast::<f32>());
                 let groups = d.div_ceil(32);
                 for position in 0..CHUNK {
@@ -384,7 +386,7 @@ pub unsafe fn append(
                     *values.cast::<u16>().add(slot * d + i) = half(*value.add(i));
                 }
             }
-            KvFormat::Q8 => {
+            KvFormat::Q8_0 => {
                 let groups = d.div_ceil(32);
                 let (key_scales, value_scales) =
                     (keys.add(CHUNK * d).cast::<f32>(), values.add(CHUNK * d).cast::<f32>());
