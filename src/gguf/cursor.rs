@@ -1,4 +1,5 @@
 use super::Error;
+use std::fmt::Display;
 
 /// Reads forward through bytes. Every length is compared with what remains before it is used.
 #[derive(Clone)]
@@ -65,7 +66,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Accepts the claim, read at `at`, that `count` things follow which take at least `least` bytes each.
-    pub fn check_count(&self, at: usize, count: u64, least: usize, what: &str) -> Result<usize, Error> {
+    pub fn check_count(&self, at: usize, count: u64, least: usize, what: impl Display) -> Result<usize, Error> {
         let most = self.remaining() / least;
         match usize::try_from(count) {
             Ok(count) if count <= most => Ok(count),

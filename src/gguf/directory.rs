@@ -69,7 +69,7 @@ impl Directory {
         if count > MAX_TENSORS - self.tensors.len() {
             return Err(Error::Unsupported(format!("the model has more than {MAX_TENSORS} tensors")));
         }
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(count);
         for number in 0..count {
             entries.push(Entry::read(cursor, number)?);
         }
@@ -78,6 +78,8 @@ impl Directory {
             return Ok(());
         }
         let section = DataSection::behind(cursor, alignment, shard)?;
+        self.tensors.reserve_exact(count);
+        self.index.reserve(count);
         entries.into_iter().try_for_each(|entry| self.add(entry, &section))
     }
 
@@ -163,7 +165,7 @@ fn read_type(cursor: &mut Cursor, name: &str) -> Result<TensorType, Error> {
 /// Bytes of a tensor whose dimensions are in the file's order.
 fn byte_len(ty: TensorType, dimensions: &[usize]) -> Result<u64, String> {
     let row_len = dimensions[0];
-    if row_len % ty.block_len() != 0 {
+    if !row_len.is_multiple_of(ty.block_len()) {
         let (name, block) = (ty.name(), ty.block_len());
         return Err(format!("its rows have {row_len} elements, not a multiple of the {block} in a block of {name}"));
     }

@@ -44,7 +44,8 @@ impl Metadata {
                 "the file has {count} metadata pairs; at most {MAX_PAIRS} are supported"
             )));
         }
-        let mut metadata = Self { mapping: mapping.clone(), entries: Vec::new(), index: HashMap::new() };
+        let mut metadata =
+            Self { mapping: mapping.clone(), entries: Vec::with_capacity(count), index: HashMap::with_capacity(count) };
         let mut key_bytes = 0;
         for number in 0..count {
             let key = read_key(cursor).map_err(|e| e.within(format!("metadata pair {number}")))?;
@@ -64,7 +65,7 @@ impl Metadata {
         let within_key = |e: Error| e.within(format!("metadata key {}", quoted(key)));
         let ty = ValueType::read(cursor).map_err(within_key)?;
         let at = cursor.at();
-        ty.read_value(cursor).map_err(within_key)?;
+        ty.check_value(cursor).map_err(within_key)?;
 
         let key: Arc<str> = key.into();
         match self.index.entry(key.clone()) {

@@ -3,6 +3,9 @@ use std::{borrow::Cow, fmt};
 
 /// Arrays of arrays may be this deep. Known models have no nested arrays at all.
 const MAX_DEPTH: usize = 8;
+/// Bytes of one string. The longest in known models is a whole `tokenizer.json` of some 30 MB. The limit bounds what
+/// showing a string that is not UTF-8 may allocate.
+const MAX_STRING_LEN: usize = 256 << 20;
 
 /// The type ids of metadata values (`gguf_metadata_value_type` in the GGUF specification).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,12 +126,22 @@ impl ValueType {
         self.is_integer() || matches!(self, Self::F32 | Self::F64)
     }
 
-    /// Reads a value of this type and checks it to its last byte.
-    pub fn read_value<'a>(self, cursor: &mut Cursor<'a>) -> Result<Value<'a>, Error> {
-        self.read_nested(cursor, 0)
+    /// Reads over a value of this type and checks it to its last byte; allocates nothing.
+    pub fn check_value(self, cursor: &mut Cursor) -> Result<(), Error> {
+        self.check_nested(cursor, 0)
     }
 
-    fn read_nested<'a>(self, cursor: &mut Cursor<'a>, depth: usize) -> Result<Value<'a>, Error> {
+    fn check_nested(self, cursor: &mut Cursor, depth: usize) -> Result<(), Error> {
+        match self {
+            Self::Bool => read_bool(cursor).map(drop),
+            Self::String => read_string(cursor).map(drop),
+            Self::Array => Array::read(cursor, depth).map(drop),
+            _ => cursor.take(self.least_size(), self.name()).map(drop),
+        }
+    }
+
+    /// Reads a value of this type.
+    pub fn read_value<'a>(self, cursor: &mut Cursor<'a>) -> Result<Value<'a>, Error> {
         let what = self.name();
         Ok(match self {
             Self::U8 => Value::U8(u8::from_le_bytes(cursor.array(what)?)),
@@ -142,8 +155,8 @@ impl ValueType {
             Self::F32 => Value::F32(f32::from_le_bytes(cursor.array(what)?)),
             Self::F64 => Value::F64(f64::from_le_bytes(cursor.array(what)?)),
             Self::Bool => Value::Bool(read_bool(cursor)?),
-            Self::String => Value::String(String::from_utf8_lossy(cursor.string(what)?)),
-            Self::Array => Value::Array(Array::read(cursor, depth)?),
+            Self::String => Value::String(String::from_utf8_lossy(read_string(cursor)?)),
+            Self::Array => Value::Array(Array::read(cursor, 0)?),
         })
     }
 }
@@ -158,6 +171,16 @@ fn read_bool(cursor: &mut Cursor) -> Result<bool, Error> {
     }
 }
 
+fn read_string<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Error> {
+    let at = cursor.at();
+    let string = cursor.string("string")?;
+    if string.len() > MAX_STRING_LEN {
+        let len = string.len();
+        return Err(Error::bad(at, format!("string has {len} bytes; at most {MAX_STRING_LEN} are supported")));
+    }
+    Ok(string)
+}
+
 impl<'a> Array<'a> {
     /// Reads element type and length and checks every element, without keeping any.
     fn read(cursor: &mut Cursor<'a>, depth: usize) -> Result<Self, Error> {
@@ -167,14 +190,14 @@ impl<'a> Array<'a> {
         let ty = ValueType::read(cursor)?;
         let at = cursor.at();
         let count = cursor.u64("the length of an array")?;
-        let len = cursor.check_count(at, count, ty.least_size(), &format!("array elements of type {}", ty.name()))?;
+        let what = format_args!("array elements of type {}", ty.name());
+        let len = cursor.check_count(at, count, ty.least_size(), what)?;
         let start = cursor.at();
-        match ty {
-            ValueType::String => (0..len).try_for_each(|_| cursor.string("a string in an array").map(drop))?,
-            ValueType::Array => (0..len).try_for_each(|_| Self::read(cursor, depth + 1).map(drop))?,
-            ValueType::Bool => (0..len).try_for_each(|_| read_bool(cursor).map(drop))?,
+        if ty.is_number() {
             // Cannot overflow: the count was compared with the bytes that remain.
-            _ => cursor.take(len * ty.least_size(), "an array").map(drop)?,
+            cursor.take(len * ty.least_size(), "an array")?;
+        } else {
+            (0..len).try_for_each(|_| ty.check_nested(cursor, depth + 1))?;
         }
         Ok(Self { ty, len, bytes: cursor.since(start) })
     }
@@ -199,7 +222,7 @@ impl<'a> Array<'a> {
     /// The elements of an array of strings, as stored; `None` for other element types.
     pub fn byte_strings(&self) -> Option<impl Iterator<Item = &'a [u8]> + use<'a>> {
         let mut cursor = Cursor::new(self.bytes, 0);
-        let strings = (0..self.len).map_while(move |_| cursor.string("string").ok());
+        let strings = (0..self.len).map_while(move |_| read_string(&mut cursor).ok());
         (self.ty == ValueType::String).then_some(strings)
     }
 
