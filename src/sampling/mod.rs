@@ -130,14 +130,15 @@ impl Sampler {
             let total: u128 = self.ranking.first(candidates).map(|logit| u128::from(softmax.weight(logit))).sum();
             total as f64 * top_p
         });
-        if limit_p.is_none() && !(min_p > 0.0) {
+        let has_min_p = min_p > 0.0;
+        if limit_p.is_none() && !has_min_p {
             return candidates;
         }
 
         let mut passed = 0u128;
         for rank in 0..candidates {
             let logit = self.ranking.logit(rank);
-            let too_unlikely = min_p > 0.0 && softmax.relative_probability(logit) < min_p;
+            let too_unlikely = has_min_p && softmax.relative_probability(logit) < min_p;
             let enough = limit_p.is_some_and(|limit| passed as f64 >= limit);
             if rank > 0 && (too_unlikely || enough) {
                 return rank;
