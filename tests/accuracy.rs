@@ -60,9 +60,8 @@ fn argmax(logits: &[f32]) -> usize {
 /// Relative L2 error over all positions, of the median position, and mean KL divergence.
 fn errors(found: &[Vec<f32>], exact: &[Vec<f32>]) -> (f64, f64, f64) {
     let square = |x: &[f32]| x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
-    let apart = |a: &[f32], b: &[f32]| {
-        a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum::<f64>()
-    };
+    let apart =
+        |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum::<f64>();
     let total: f64 = found.iter().zip(exact).map(|(a, b)| apart(a, b)).sum();
     let rel_l2 = (total / exact.iter().map(|x| square(x)).sum::<f64>()).sqrt();
     let mut each: Vec<f64> = found.iter().zip(exact).map(|(a, b)| (apart(a, b) / square(b)).sqrt()).collect();
@@ -115,7 +114,10 @@ fn at_least_as_close_to_exact_as_llama_cpp() {
             }
             check_argmax(&name, &found, &prompt.argmax, &prompt.margin, limit);
             let theirs = |how: &str| prompt.json["llama_cpp"][how]["rel_l2"].as_f64().unwrap();
-            println!("{name} {format:?}: rel_l2 {rel_l2:.2e}, llama.cpp {:.2e}", theirs("tight").max(theirs("default")));
+            println!(
+                "{name} {format:?}: rel_l2 {rel_l2:.2e}, llama.cpp {:.2e}",
+                theirs("tight").max(theirs("default"))
+            );
             if format == KvFormat::F16 && !["f32", "f16", "bf16"].contains(&entry["ftype"].as_str().unwrap()) {
                 ratios.push((rel_l2 / theirs("tight").max(theirs("default"))).ln());
             }

@@ -3,7 +3,7 @@
 //! What makes results independent of batch, threads and instruction set is one fixed order of operations per output:
 //!
 //! - Weights in blocks: everything inside a block is integer arithmetic, exact in any order (`i32` never overflows: the
-//!   largest sum, of Q6_K, is 256 * 128 * 32 * 127 = 133e6). Float arithmetic happens once per block, blocks ascending.
+//!   largest sum, of Q6_K, is 16 * 256 * 128 * 32 * 127 = 2.13e9). Float arithmetic happens once per block, blocks ascending.
 //! - Plain numbers: sixteen lanes, see [`Lanes`].
 //! - `mul_add` is one rounding (IEEE 754 `fusedMultiplyAdd`); every other operation rounds by itself.
 //! - A result that is NaN is NaN on every tier; its sign and payload are unspecified.
@@ -15,7 +15,7 @@ use crate::quant::{Act32x8, Act256, for_each_32, for_each_256, for_each_weight, 
 
 /// Dot product of a row of super-blocks of 256 with activations.
 ///
-/// Per block `I = sum(scale * code * q)` and `M = sum(min * sums16)` in integers, then in floats `t = f32(I) * d`,
+/// Per block `I = sum(scale * step * code * q)` and `M = sum(min * sums16)` in integers, then in floats `t = f32(I) * d`,
 /// `t = fma(-f32(M), dmin, t)`, `y = fma(t, d of the activations, y)`. In formats without minima the second step leaves
 /// `t` as it is (`t + -0 * 0`), so tiers skip it there.
 pub fn dot_256(ty: TensorType, row: &[u8], activations: &[Act256]) -> f32 {
@@ -26,7 +26,7 @@ pub fn dot_256(ty: TensorType, row: &[u8], activations: &[Act256]) -> f32 {
         let (codes, q) = (block.codes.as_chunks::<16>().0, a.q.as_chunks::<16>().0);
         let (mut sum, mut min_sum) = (0i32, 0i32);
         for s in 0..16 {
-            sum += i32::from(block.scales[s]) * dot_i8(&codes[s], &q[s]);
+            sum += i32::from(block.scales[s]) * i32::from(a.steps[s / 2]) * dot_i8(&codes[s], &q[s]);
             min_sum += i32::from(block.mins[s]) * i32::from(a.sums16[s]);
         }
         let t = sum as f32 * block.d;
@@ -201,7 +201,8 @@ mod tests {
             x in activations(1024),
         ) {
             let a = quantized_256(&x);
-            let x = a.iter().flat_map(|a| a.q.map(|q| f64::from(q) * f64::from(a.d)));
+            let value = |a: &Act256, i: usize| f64::from(a.q[i]) * f64::from(a.steps[i / 32]) * f64::from(a.d);
+            let x = a.iter().flat_map(|a| (0..256).map(move |i| value(a, i)));
             check_dot(ty, dot_256(ty, &row, &a), &dequantized(ty, &row), x)?;
         }
 
@@ -255,8 +256,10 @@ mod tests {
             for ty in TYPES_256 {
                 let row = vec![byte; ty.block_bytes()];
                 for_each_256(ty, &row, |block| {
-                    let mut a = Act256 { q: block.codes.map(|c| if c < 0 { -127 } else { 127 }), ..Act256::ZERO };
-                    a.sums16 = std::array::from_fn(|s| a.q[16 * s..16 * s + 16].iter().map(|&q| i16::from(q)).sum());
+                    let q = block.codes.map(|c| if c < 0 { -127 } else { 127 });
+                    let mut a = Act256 { q, steps: [16; 8], ..Act256::ZERO };
+                    a.sums16 =
+                        std::array::from_fn(|s| a.q[16 * s..16 * s + 16].iter().map(|&q| 16 * i16::from(q)).sum());
                     dot_256(ty, &row, &[a]);
                 });
             }

@@ -25,7 +25,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use activation::{Act32x8, Act256, SMALLEST_AMAX, quantize_32, quantize_256, quantize_block};
+pub use activation::{Act32x8, Act256, SMALLEST_AMAX, STEPS, TOPS, quantize_32, quantize_256, quantize_block};
 pub use float::{bf16_to_f32, f16_to_f32, for_each_weight};
 pub use iq4::{IQ4_VALUES, expand_iq4_nl, expand_iq4_xs};
 pub use mxfp4::{MXFP4_VALUES, e8m0_half_to_f32, expand_mxfp4};

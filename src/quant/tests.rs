@@ -66,8 +66,8 @@ fn non_finite_activations_show_in_their_own_block_only() {
         row[300] = bad;
         let mut a256 = [Act256::ZERO; 2];
         quantize_256(&row, &mut a256);
-        assert_eq!((a256[0].d, a256[0].q), (1.0 / 127.0, [127; 256]));
-        assert!(a256[1].d.is_nan() && a256[1].q == [0; 256] && a256[1].sums16 == [0; 16] && a256[1].sums32 == [0; 8]);
+        assert_eq!((a256[0].d, a256[0].q, a256[0].steps), (1.0 / 16.0 / 127.0, [127; 256], [16; 8]));
+        assert!(a256[1].d.is_nan() && a256[1].q == [0; 256] && a256[1].sums16 == [0; 16]);
         let mut a32 = [Act32x8::ZERO; 2];
         quantize_32(&row, &mut a32);
         for (b, d) in a32.iter().flat_map(|a| a.d).enumerate() {
@@ -86,23 +86,33 @@ fn rounds_to_nearest_ties_to_even_and_never_to_minus_128() {
     assert_eq!(out[0].q[..8], [-127, 127, 0, 2, 2, 0, -2, 126]);
 }
 
-/// What holds for every quantised block `q` of the numbers `x`.
-fn check_block(x: &[f32], q: &[i8], d: f32) -> Result<(), TestCaseError> {
-    let amax = x.iter().fold(0.0f32, |a, x| a.max(x.abs()));
-    if x.iter().any(|x| !x.is_finite()) {
-        prop_assert!(d.is_nan() && q.iter().all(|&q| q == 0));
-    } else if amax < 1e-30 {
-        prop_assert!(d.to_bits() == 0 && q.iter().all(|&q| q == 0));
-    } else {
-        prop_assert_eq!(d, amax / 127.0);
-        for (&x, &q) in x.iter().zip(q) {
-            prop_assert!(q >= -127);
-            // Half a step, and the roundings of 127 / amax and of its product with x.
-            let error = (f64::from(x) - f64::from(d) * f64::from(q)).abs();
-            prop_assert!(error <= 0.500_05 * f64::from(d), "{x} became {q} * {d}");
-        }
+/// What holds for codes `q` of the numbers `x`, rounded to multiples of `step`.
+fn check_codes(x: &[f32], q: &[i8], step: f64) -> Result<(), TestCaseError> {
+    for (&x, &q) in x.iter().zip(q) {
+        prop_assert!(q >= -127);
+        // Half a step, and the roundings of the inverse and of its product with x.
+        let error = (f64::from(x) - step * f64::from(q)).abs();
+        prop_assert!(error <= 0.500_05 * step, "{x} became {q} * {step}");
     }
     Ok(())
+}
+
+fn largest(x: &[f32]) -> f32 {
+    x.iter().fold(0.0f32, |a, x| a.max(x.abs()))
+}
+
+/// Are these numbers one of the special blocks? Then checks that it is treated as such.
+fn check_special(x: &[f32], q: &[i8], d: f32) -> Result<bool, TestCaseError> {
+    let zero = q.iter().all(|&q| q == 0);
+    if x.iter().any(|x| !x.is_finite()) {
+        prop_assert!(d.is_nan() && zero);
+        return Ok(true);
+    }
+    if largest(x) < 1e-30 {
+        prop_assert!(d.to_bits() == 0 && zero);
+        return Ok(true);
+    }
+    Ok(false)
 }
 
 proptest! {
@@ -111,12 +121,20 @@ proptest! {
         let mut out = [Act256::ZERO; 2];
         quantize_256(&row, &mut out);
         for (x, a) in row.chunks(256).zip(&out) {
-            check_block(x, &a.q, a.d)?;
             for (s, &sum) in a.sums16.iter().enumerate() {
-                prop_assert_eq!(i32::from(sum), a.q[16 * s..16 * s + 16].iter().map(|&q| i32::from(q)).sum::<i32>());
+                let codes: i32 = a.q[16 * s..16 * s + 16].iter().map(|&q| i32::from(q)).sum();
+                prop_assert_eq!(i32::from(sum), i32::from(a.steps[s / 2]) * codes);
             }
-            for (s, &sum) in a.sums32.iter().enumerate() {
-                prop_assert_eq!(i32::from(sum), a.q[32 * s..32 * s + 32].iter().map(|&q| i32::from(q)).sum::<i32>());
+            if check_special(x, &a.q, a.d)? {
+                continue;
+            }
+            prop_assert_eq!(a.d, largest(x) / 2032.0);
+            for (b, (x, q)) in x.chunks(32).zip(a.q.chunks(32)).enumerate() {
+                let (step, d) = (f64::from(a.steps[b]), f64::from(a.d));
+                check_codes(x, q, step * d)?;
+                // No smaller step would do (but for rounding).
+                let amax = f64::from(largest(x));
+                prop_assert!(step == 1.0 || (step - 1.0) * 127.0 * d <= amax * 1.000_001, "{amax} has step {step} of {d}");
             }
         }
     }
@@ -134,7 +152,18 @@ proptest! {
         {
             prop_assert_eq!(sum, q.iter().map(|&q| i32::from(q)).sum::<i32>());
             match row.chunks(32).nth(b) {
-                Some(x) => check_block(x, q, d)?,
+                Some(x) => {
+                    if !check_special(x, q, d)? {
+                        // Not worse than rounding to multiples of the largest magnitude over 127.
+                        let amax = f64::from(largest(x));
+                        let error = |d: f64, q: &dyn Fn(usize) -> f64| -> f64 {
+                            (0..32).map(|i| ((f64::from(x[i]) - d * q(i)) / amax).powi(2)).sum()
+                        };
+                        let plain = error(amax / 127.0, &|i| (f64::from(x[i]) / amax * 127.0).round());
+                        let found = error(f64::from(d), &|i| f64::from(q[i]));
+                        prop_assert!(found <= plain * 1.001 + 1e-6, "{found} beside {plain}");
+                    }
+                }
                 None => prop_assert!(d.to_bits() == 0 && q.iter().all(|&q| q == 0), "padding of group {}", b / 8),
             }
         }

@@ -51,9 +51,11 @@ unsafe fn row_256<S: Simd, W: Format256, const T: usize>(
                 let a = &*tokens[t].add(b);
                 let mut sum = S::isplat(0);
                 for z in 0..4 {
+                    let steps: [i32; 16] = std::array::from_fn(|lane| i32::from(a.steps[2 * z + lane / 8]));
+                    let scale = S::imul(S::iload(scales[z].as_ptr()), S::iload(steps.as_ptr()));
                     let w = S::bload(e.codes.as_ptr().add(64 * z).cast());
                     let dot = S::dot_bytes(S::isplat(0), w, S::bload(a.q.as_ptr().add(64 * z).cast()));
-                    sum = S::iadd(sum, S::imul(dot, S::iload(scales[z].as_ptr())));
+                    sum = S::iadd(sum, S::imul(dot, scale));
                 }
                 let words = if W::SIGNED { &e.scales } else { &e.mins };
                 let mut low = 0i32;

@@ -18,7 +18,7 @@ pub const GROUP_ROWS: usize = PANEL_ROWS * PANELS;
 /// Blocks of 256 columns that are unpacked at a time: two panels of them fit the first-level cache.
 const PANEL_BLOCKS: usize = 4;
 
-/// 256 columns of up to seven tokens, quantised with one scale per 256. The eighth place of each row is padding.
+/// 256 columns of up to seven tokens, quantised with one scale per 256 and steps. The eighth place of each row is padding.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 pub struct Tile256 {
@@ -26,6 +26,8 @@ pub struct Tile256 {
     q: [[i32; 8]; 64],
     /// Word `[j][t]`: the sums of the 16 columns from 32 j and from 32 j + 16, as two 16-bit numbers.
     sums: [[i32; 8]; 8],
+    /// `[j][t]`: the step of the 32 columns from 32 j.
+    steps: [[i32; 8]; 8],
     d: [f32; 8],
     padding: [f32; 8],
 }
@@ -74,6 +76,9 @@ pub fn pack_256(rows: &[&[Act256]], out: &mut [Tile256]) {
             }
             for (j, pair) in a.sums16.as_chunks::<2>().0.iter().enumerate() {
                 tile.sums[j][t] = i32::from(pair[0] as u16) | i32::from(pair[1]) << 16;
+            }
+            for (j, &step) in a.steps.iter().enumerate() {
+                tile.steps[j][t] = i32::from(step);
             }
             tile.d[t] = a.d;
         }
@@ -186,6 +191,7 @@ unsafe fn tile_256<S: Simd, W: Format256, const T: usize>(
                 for g in 0..PANELS {
                     let scale = S::iload((*panels[g].add(b)).scales[j].as_ptr());
                     for t in 0..T {
+                        let scale = S::imul(scale, S::isplat(a.steps[j * 8 / subs][t]));
                         sums[g][t] = S::iadd(sums[g][t], S::imul(acc[g][t], scale));
                     }
                 }

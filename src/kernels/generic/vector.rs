@@ -4,7 +4,7 @@ use crate::{
         scalar::{self, EXP_MAX, EXP_MIN, EXP_POLYNOMIAL, LN_2_HIGH, LN_2_LOW},
         simd::Simd,
     },
-    quant::{Act32x8, Act256, SMALLEST_AMAX},
+    quant::{Act32x8, Act256, SMALLEST_AMAX, STEPS, TOPS},
 };
 
 /// See [`scalar::exp`].
@@ -67,9 +67,9 @@ pub unsafe fn rms_norm<S: Simd>(x: &[f32], weight: &[f32], eps: f32, out: &mut [
     }
 }
 
-/// Codes and scale of `n` (a multiple of 16) numbers; see `quant::activation`.
+/// Largest magnitude of `n` (a multiple of 16) numbers and whether all are finite.
 #[inline(always)]
-unsafe fn quantize_block<S: Simd>(x: *const f32, n: usize, q: *mut i8) -> f32 {
+unsafe fn magnitude<S: Simd>(x: *const f32, n: usize) -> (f32, bool) {
     unsafe {
         let (mut amax, mut check) = (S::splat(0.0), S::splat(0.0));
         for i in (0..n).step_by(16) {
@@ -78,29 +78,38 @@ unsafe fn quantize_block<S: Simd>(x: *const f32, n: usize, q: *mut i8) -> f32 {
             // 0 * x is NaN for NaN and infinity and zero otherwise.
             check = S::fma(v, S::splat(0.0), check);
         }
-        let (amax, finite) = (S::max_lane(amax), S::sum(check) == 0.0);
-        if !finite || amax < SMALLEST_AMAX {
-            std::ptr::write_bytes(q, 0, n);
-            return if finite { 0.0 } else { f32::NAN };
-        }
-        let inverse = S::splat(127.0 / amax);
-        for i in (0..n).step_by(16) {
-            let scaled = S::round(S::mul(S::load(x.add(i)), inverse));
-            let clamped = S::max(S::min(scaled, S::splat(127.0)), S::splat(-127.0));
-            S::store_bytes(q.add(i), S::to_int(clamped));
-        }
-        amax / 127.0
+        (S::max_lane(amax), S::sum(check) == 0.0)
     }
+}
+
+/// Codes of 16 numbers, as numbers.
+#[inline(always)]
+unsafe fn codes<S: Simd>(scaled: S::F) -> S::F {
+    unsafe { S::max(S::min(S::round(scaled), S::splat(127.0)), S::splat(-127.0)) }
 }
 
 #[inline(always)]
 pub unsafe fn quantize_256<S: Simd>(row: &[f32], out: &mut [Act256]) {
     unsafe {
         for (x, out) in row.as_chunks::<256>().0.iter().zip(out) {
-            out.d = quantize_block::<S>(x.as_ptr(), 256, out.q.as_mut_ptr());
-            let q = out.q.as_chunks::<16>().0;
-            out.sums16 = std::array::from_fn(|s| q[s].iter().map(|&q| i16::from(q)).sum());
-            out.sums32 = std::array::from_fn(|s| out.sums16[2 * s] + out.sums16[2 * s + 1]);
+            let (amax, finite) = magnitude::<S>(x.as_ptr(), 256);
+            if !finite || amax < SMALLEST_AMAX {
+                *out = Act256 { d: if finite { 0.0 } else { f32::NAN }, ..Act256::ZERO };
+                continue;
+            }
+            out.d = amax / (STEPS * 127.0);
+            let (to_steps, to_codes) = (STEPS / amax, STEPS * 127.0 / amax);
+            for b in 0..8 {
+                let block = x.as_ptr().add(32 * b);
+                let step = (magnitude::<S>(block, 32).0 * to_steps).ceil().clamp(1.0, STEPS);
+                let inverse = S::splat(to_codes / step);
+                out.steps[b] = step as i16;
+                for half in 0..2 {
+                    let q = S::to_int(codes::<S>(S::mul(S::load(block.add(16 * half)), inverse)));
+                    S::store_bytes(out.q.as_mut_ptr().add(32 * b + 16 * half), q);
+                    out.sums16[2 * b + half] = (S::isum(q) * step as i32) as i16;
+                }
+            }
         }
     }
 }
@@ -111,17 +120,31 @@ pub unsafe fn quantize_32<S: Simd>(row: &[f32], out: &mut [Act32x8]) {
         for (x, out) in row.chunks(256).zip(out) {
             *out = Act32x8::ZERO;
             for b in 0..x.len() / 32 {
-                out.d[b] = quantize_block::<S>(x.as_ptr().add(32 * b), 32, out.q.as_mut_ptr().add(32 * b));
-                out.sums[b] = out.q[32 * b..32 * b + 32].iter().map(|&q| i32::from(q)).sum();
+                let block = x.as_ptr().add(32 * b);
+                let (amax, finite) = magnitude::<S>(block, 32);
+                if !finite || amax < SMALLEST_AMAX {
+                    out.d[b] = if finite { 0.0 } else { f32::NAN };
+                    continue;
+                }
+                let x = [S::load(block), S::load(block.add(16))];
+                let (mut best, mut chosen) = (0.0, [S::isplat(0); 2]);
+                for top in TOPS {
+                    let inverse = S::splat(top / amax);
+                    let scaled = [S::mul(x[0], inverse), S::mul(x[1], inverse)];
+                    let codes = [codes::<S>(scaled[0]), codes::<S>(scaled[1])];
+                    let q = [S::to_int(codes[0]), S::to_int(codes[1])];
+                    let fit = S::sum(S::fma(scaled[1], codes[1], S::mul(scaled[0], codes[0])));
+                    let squares = S::isum(S::iadd(S::imul(q[0], q[0]), S::imul(q[1], q[1]))) as f32;
+                    let explained = (fit / top) * (fit / top) / squares;
+                    if explained > best {
+                        (best, chosen) = (explained, q);
+                        out.d[b] = (amax / top) * (fit / squares);
+                    }
+                }
+                S::store_bytes(out.q.as_mut_ptr().add(32 * b), chosen[0]);
+                S::store_bytes(out.q.as_mut_ptr().add(32 * b + 16), chosen[1]);
+                out.sums[b] = S::isum(S::iadd(chosen[0], chosen[1]));
             }
         }
-    }
-}
-
-/// `out += x`.
-#[inline(always)]
-pub unsafe fn add<S: Simd>(x: &[f32], out: &mut [f32]) {
-    for (out, &x) in out.iter_mut().zip(x) {
-        *out += x;
     }
 }
