@@ -46,7 +46,7 @@ impl Merger {
         self.symbols.clear();
     }
 
-    /// Appends a symbol that covers the next `len` bytes (at least one) of the text.
+    /// Appends a symbol that covers the next `len` bytes (at least one) of the text, which is shorter than 4 GiB.
     pub fn push(&mut self, id: u32, len: usize) {
         let index = self.symbols.len() as u32;
         let start = self.symbols.last().map_or(0, |last| last.start + last.len);

@@ -1,7 +1,7 @@
 //! Text ↔ token ids, and incremental decoding. Knows nothing of weights.
 //!
-//! [`source`] reads and checks what a file says, [`special`] splits text at special tokens, [`spm`] and [`bpe`] turn what
-//! is between them into ids (both through [`merge`]), [`stream`] turns ids back into text as they come.
+//! `source` reads and checks what a file says, `special` splits text at special tokens, `spm` and `bpe` turn what
+//! is between them into ids (both through `merge`), `stream` turns ids back into text as they come.
 //! Start at [`Tokenizer`].
 mod bpe;
 mod byte_level;
