@@ -1,5 +1,30 @@
 //! Text ↔ token ids, and incremental decoding. Knows nothing of weights.
+//!
+//! `source` reads and checks what a file says, `special` splits text at special tokens, `spm` and `bpe` turn what
+//! is between them into ids (both through `merge`), `stream` turns ids back into text as they come.
+//! Start at [`Tokenizer`].
+mod bpe;
+mod byte_level;
+mod end_markers;
+mod keys;
+mod merge;
+mod pretokenizer;
+mod source;
+mod special;
+mod spm;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod vocabulary;
+
+pub use stream::StreamDecoder;
+
 use crate::gguf::Metadata;
+use bpe::Bpe;
+use source::{Model, Source};
+use special::{Fragment, SpecialTokens};
+use spm::Spm;
+use vocabulary::{TokenKind, Vocabulary, parse_byte_token};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -15,57 +40,150 @@ pub enum Error {
 }
 
 /// A model's vocabulary with the algorithm that goes with it.
-pub struct Tokenizer {}
+#[derive(Debug)]
+pub struct Tokenizer {
+    vocabulary: Vocabulary,
+    algorithm: Algorithm,
+    special: SpecialTokens,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    add_bos: bool,
+    add_eos: bool,
+    /// SentencePiece reads a text as if a space came before it.
+    add_space_prefix: bool,
+    /// Sorted.
+    ends: Vec<u32>,
+}
+
+#[derive(Debug)]
+enum Algorithm {
+    Spm(Box<Spm>),
+    Bpe(Box<Bpe>),
+}
 
 impl Tokenizer {
     /// From the `tokenizer.*` keys of a file; `Ok(None)` when the file has no vocabulary.
     pub fn from_metadata(metadata: &Metadata) -> Result<Option<Self>, Error> {
-        let _ = metadata;
-        todo!()
+        Source::read(metadata)?.map(Self::new).transpose()
     }
+
+    fn new(source: Source) -> Result<Self, Error> {
+        let mut vocabulary = Vocabulary::new(source.tokens, source.kinds);
+        // Before the rest: it makes control tokens of the markers it knows.
+        let ends = end_markers::find(&mut vocabulary, source.eos.into_iter().chain(source.other_ends));
+        let (algorithm, adds_bos, adds_space) = match source.model {
+            Model::Spm { scores } => {
+                (Algorithm::Spm(Box::new(Spm::new(&vocabulary, &scores, source.unknown))), true, true)
+            }
+            Model::Bpe { pre, merges } => {
+                let style = pretokenizer::style(&pre)?;
+                let bpe = Bpe::new(&vocabulary, style, &merges, source.unknown)?;
+                (Algorithm::Bpe(Box::new(bpe)), style.add_bos, false)
+            }
+        };
+        Ok(Self {
+            special: SpecialTokens::new(&vocabulary, source.strip_right)?,
+            vocabulary,
+            algorithm,
+            bos: source.bos,
+            eos: source.eos,
+            add_bos: source.add_bos.unwrap_or(adds_bos),
+            add_eos: source.add_eos.unwrap_or(false),
+            add_space_prefix: source.add_space_prefix.unwrap_or(adds_space),
+            ends,
+        })
+    }
+
     /// `add_special`: BOS/EOS as the vocabulary says. `parse_special`: control tokens written in the text become their ids.
     pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<u32> {
-        todo!("{text} {add_special} {parse_special}")
+        let mut ids = Vec::with_capacity(text.len() / 4 + 2);
+        if add_special && self.add_bos {
+            ids.extend(self.bos);
+        }
+        // A text that follows a special token begins anew.
+        let mut at_start = true;
+        for fragment in self.special.split(&self.vocabulary, text, parse_special) {
+            match fragment {
+                Fragment::Token(id) => ids.push(id),
+                Fragment::Text(text) => self.encode_text(text, at_start, &mut ids),
+            }
+            at_start = matches!(fragment, Fragment::Token(_));
+        }
+        if add_special && self.add_eos {
+            ids.extend(self.eos);
+        }
+        ids
     }
+
+    fn encode_text(&self, text: &str, at_start: bool, ids: &mut Vec<u32>) {
+        match &self.algorithm {
+            Algorithm::Spm(spm) => spm.encode(&self.vocabulary, text, at_start && self.add_space_prefix, ids),
+            Algorithm::Bpe(bpe) => bpe.encode(&self.vocabulary, text, ids),
+        }
+    }
+
     /// The bytes of `ids`; `special` renders control tokens as their text, otherwise they are left out.
+    ///
+    /// Bytes that are not UTF-8 become U+FFFD. Where [`encode`](Self::encode) puts a space before a text, the space that
+    /// the decoded text begins with is dropped, so that the text comes back as it was.
     pub fn decode(&self, ids: &[u32], special: bool) -> Result<String, Error> {
-        todo!("{ids:?} {special}")
+        let mut bytes = Vec::with_capacity(4 * ids.len());
+        for &id in ids {
+            if !self.vocabulary.contains(id) {
+                return Err(Error::TokenOutOfRange { id, size: self.vocab_size() });
+            }
+            self.append_bytes(id, special, &mut bytes);
+        }
+        let text = match bytes.strip_prefix(b" ") {
+            Some(rest) if self.add_space_prefix => rest,
+            _ => &bytes,
+        };
+        Ok(String::from_utf8_lossy(text).into_owned())
     }
+
+    /// Appends the bytes a token stands for; nothing for an id that the vocabulary does not have.
+    fn append_bytes(&self, id: u32, special: bool, out: &mut Vec<u8>) {
+        if !self.vocabulary.contains(id) {
+            return;
+        }
+        let token = self.vocabulary.bytes(id);
+        match self.vocabulary.kind(id) {
+            TokenKind::Control | TokenKind::Unknown | TokenKind::Unused if !special => {}
+            TokenKind::Control | TokenKind::Unknown | TokenKind::Unused | TokenKind::UserDefined => {
+                out.extend_from_slice(token);
+            }
+            TokenKind::Byte => out.extend(parse_byte_token(token)),
+            TokenKind::Normal => match &self.algorithm {
+                Algorithm::Spm(_) => spm::unescape_spaces(token, out),
+                Algorithm::Bpe(_) => byte_level::read(token, out),
+            },
+        }
+    }
+
     pub fn vocab_size(&self) -> usize {
-        todo!()
+        self.vocabulary.len()
     }
+
     pub fn bos(&self) -> Option<u32> {
-        todo!()
+        self.bos
     }
+
     pub fn eos(&self) -> Option<u32> {
-        todo!()
+        self.eos
     }
+
     /// Text of a token as stored in the file (control tokens included), for templates' `bos_token` and `eos_token`.
     pub fn token_text(&self, id: u32) -> Option<String> {
-        todo!("{id}")
+        self.vocabulary.contains(id).then(|| String::from_utf8_lossy(self.vocabulary.bytes(id)).into_owned())
     }
+
     /// Does this token end a generation (EOS, EOT, EOM and what else the file or the token's text marks as such)?
     pub fn is_end_of_generation(&self, id: u32) -> bool {
-        todo!("{id}")
+        self.ends.binary_search(&id).is_ok()
     }
-    /// A decoder for a stream of tokens that continues `prompt`'s text.
+
+    /// A decoder for a stream of tokens that continues a prompt's text.
     pub fn stream_decoder(&self) -> StreamDecoder {
-        todo!()
-    }
-}
-
-/// Turns a stream of ids into text and never emits half a character.
-#[derive(Debug, Clone, Default)]
-pub struct StreamDecoder {}
-
-impl StreamDecoder {
-    /// The text that is complete after this token (may be empty). Control tokens yield nothing.
-    pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> String {
-        let _ = (tokenizer, id);
-        todo!()
-    }
-    /// What is left at the end: incomplete bytes become U+FFFD.
-    pub fn finish(&mut self) -> String {
-        todo!()
+        StreamDecoder::default()
     }
 }
