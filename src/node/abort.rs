@@ -3,7 +3,7 @@
 //! napi's own wrapper takes over `signal.onabort` and overlooks a signal that has already fired.
 use super::{
     args::Arg,
-    errors::{Checked, Failure},
+    errors::{Checked, Failure, call_js, take_pending_exception},
 };
 use napi::{
     Env, ValueType,
@@ -38,8 +38,8 @@ impl<'env> Signal<'env> {
         Ok(self.0.get_named_property("aborted")?)
     }
 
-    pub fn reason(&self) -> Failure {
-        reason(&self.0)
+    pub fn reason(&self, env: &Env) -> Failure {
+        reason(env, &self.0)
     }
 
     /// Calls `on_abort` when the signal fires. One that has fired already is remembered as such.
@@ -54,7 +54,7 @@ impl<'env> Signal<'env> {
         let abort = Abort { signal: self.0.create_ref()?, listener: listener.create_ref()?, fired };
         if !abort.fired() {
             let add: Subscribe = self.0.get_named_property("addEventListener")?;
-            add.apply(self.0, FnArgs::from(("abort".to_owned(), listener)))?;
+            call_js(env, add, self.0, FnArgs::from(("abort".to_owned(), listener)))?;
         }
         Ok(abort)
     }
@@ -75,31 +75,34 @@ impl Abort {
     /// `signal.reason`, as it is.
     pub fn reason(&self, env: &Env) -> Failure {
         match self.signal.get_value(env) {
-            Ok(signal) => reason(&signal),
+            Ok(signal) => reason(env, &signal),
             Err(error) => error.into(),
         }
     }
 
-    /// Removes the listener and lets go of the signal. It may fail when the environment is going away, and then there is
-    /// nothing to let go of.
+    /// Removes the listener and lets go of the signal. That it may fail (the environment is going away, the method was
+    /// replaced) changes nothing for the call that was given the signal.
     pub fn release(self, env: &Env) {
-        let _ = self.remove_listener(env);
+        if let Err(error) = self.remove_listener(env) {
+            take_pending_exception(env, error);
+        }
         let _ = self.signal.unref(env);
     }
 
     fn remove_listener(&self, env: &Env) -> napi::Result<()> {
         let signal = self.signal.get_value(env)?;
         let remove: Subscribe = signal.get_named_property("removeEventListener")?;
-        remove.apply(signal, FnArgs::from(("abort".to_owned(), self.listener.borrow_back(env)?)))?;
+        let listener = self.listener.borrow_back(env)?;
+        call_js(env, remove, signal, FnArgs::from(("abort".to_owned(), listener)))?;
         Ok(())
     }
 }
 
-fn reason(signal: &Object) -> Failure {
-    match signal.get_named_property_unchecked::<Unknown>("reason") {
-        Ok(reason) => Failure::Thrown(napi::Error::from_unknown_without_coercion(reason)),
-        Err(error) => error.into(),
-    }
+fn reason(env: &Env, signal: &Object) -> Failure {
+    Failure::Thrown(match signal.get_named_property_unchecked::<Unknown>("reason") {
+        Ok(reason) => napi::Error::from_unknown_without_coercion(reason),
+        Err(error) => take_pending_exception(env, error),
+    })
 }
 
 /// What a call that was given a signal rejects with: the signal's reason if it ended because the signal fired.

@@ -1,6 +1,10 @@
 //! From Rust failures to JavaScript errors with a stable `code`.
 use crate::engine;
-use napi::{Env, JsError, JsRangeError, JsTypeError, Status, Unknown, sys};
+use napi::{
+    Env, JsError, JsRangeError, JsTypeError, Unknown,
+    bindgen_prelude::{FromNapiValue, Function, JsValuesTupleIntoVec, ToNapiValue},
+    sys,
+};
 
 /// `code` of every complaint about an argument.
 const INVALID_ARGUMENT: &str = "ERR_REALM_INVALID_ARGUMENT";
@@ -51,18 +55,30 @@ impl Failure {
     }
 }
 
+/// Calls a function that belongs to the caller. What it throws comes back as it is, even where it is not an `Error`.
+pub fn call_js<Args: JsValuesTupleIntoVec, Return: FromNapiValue>(
+    env: &Env,
+    function: Function<Args, Return>,
+    this: impl ToNapiValue,
+    args: Args,
+) -> Result<Return, napi::Error> {
+    function.apply(this, args).map_err(|error| take_pending_exception(env, error))
+}
+
 fn coded(code: &'static str, message: String) -> napi::Error<&'static str> {
     napi::Error::new(code, message)
 }
 
-/// napi reports "an exception is pending" and leaves it pending, and nothing else works until it is taken.
-fn take_pending_exception(env: &Env, error: napi::Error) -> napi::Error {
-    if error.status != Status::PendingException {
-        return error;
-    }
-    let mut exception = std::ptr::null_mut();
+/// Node-API reports that JavaScript code threw as one failure or another and leaves the exception pending, and nothing
+/// else works until it is taken.
+pub fn take_pending_exception(env: &Env, error: napi::Error) -> napi::Error {
+    let (mut pending, mut exception) = (false, std::ptr::null_mut());
     // SAFETY: `env` is the live environment of this thread, and the value is wrapped only after napi filled it in.
     unsafe {
+        let asked = sys::napi_is_exception_pending(env.raw(), &mut pending);
+        if asked != sys::Status::napi_ok || !pending {
+            return error;
+        }
         match sys::napi_get_and_clear_last_exception(env.raw(), &mut exception) {
             sys::Status::napi_ok => {
                 napi::Error::from_unknown_without_coercion(Unknown::from_raw_unchecked(env.raw(), exception))

@@ -45,7 +45,7 @@ pub fn generate<'env>(
         if let Some(signal) = &request.signal
             && signal.aborted()?
         {
-            return Err(signal.reason());
+            return Err(signal.reason(env));
         }
         let stream = engine::submit(request.model, request.prompt, request.options)?;
         cancel_at_exit(env, &stream)?;

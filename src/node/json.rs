@@ -3,7 +3,7 @@
 //! `JSON.stringify` does the walking: it knows `toJSON`, refuses cycles and does not overflow the stack.
 use super::{
     args::Arg,
-    errors::{Checked, Failure},
+    errors::{Checked, Failure, call_js},
 };
 use napi::{
     Env, ValueType,
@@ -15,7 +15,7 @@ use serde_json::Value;
 pub fn to_json(env: &Env, arg: &Arg) -> Checked<Value> {
     let json: Object = env.get_global()?.get_named_property("JSON")?;
     let stringify: Function<Unknown, Unknown> = json.get_named_property("stringify")?;
-    let text = stringify.call(arg.value()).map_err(|error| not_json(arg, &error.reason))?;
+    let text = call_js(env, stringify, json, arg.value()).map_err(|error| not_json(arg, &error.reason))?;
     let text = Arg::new("JSON", text);
     if !text.is(ValueType::String)? {
         return Err(arg.wrong_type("a value that JSON can hold"));

@@ -147,7 +147,7 @@ pub fn store_model<'env>(
         if let Some(signal) = &signal
             && signal.aborted()?
         {
-            return Err(signal.reason());
+            return Err(signal.reason(env));
         }
 
         let cancel = Arc::new(CancelFlag::default());

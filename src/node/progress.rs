@@ -1,6 +1,6 @@
 //! `onProgress`, called from a thread that is not JavaScript's.
 use super::{
-    errors::{Checked, Failure},
+    errors::{Checked, Failure, call_js},
     lifetime::{Cancel, CancelFlag},
 };
 use napi::{
@@ -72,7 +72,7 @@ impl Shared {
             return;
         }
         // The lock is not held here: the callback may do what it likes.
-        let outcome = self.callback.borrow_back(env).and_then(|callback| callback.call(fraction));
+        let outcome = self.callback.borrow_back(env).and_then(|callback| call_js(env, callback, (), fraction));
         if let Err(error) = outcome {
             let mut state = self.lock();
             state.over = true;
