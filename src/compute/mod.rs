@@ -1,1 +1,12 @@
-//! The worker team: fork-join over cores.
+//! The worker team: fork-join over cores. Knows nothing of what it computes.
+//!
+//! A [`Team`] runs lists of [`Phase`]s. A phase is a number of independent chunks; all of a phase's chunks are finished
+//! before the first of the next one starts. Chunks are handed out one at a time, so a slow or busy core simply does
+//! fewer of them. Start at [`Team::run`].
+mod lane;
+mod shared;
+mod team;
+
+pub use lane::{Aligned, Lane};
+pub use shared::Shared;
+pub use team::{Phase, Team, TeamPanic, available_cores};

@@ -1,4 +1,4 @@
-use crate::{chat, gguf, tokenizer};
+use crate::{cache, chat, compute, gguf, model, quant, tokenizer};
 
 /// Every failure a caller can see. [`Error::code`] is the stable `code` of the JavaScript error.
 #[derive(Debug, thiserror::Error)]
@@ -75,5 +75,42 @@ impl From<tokenizer::Error> for Error {
 impl From<chat::Error> for Error {
     fn from(e: chat::Error) -> Self {
         Self::InvalidArgument(e.to_string())
+    }
+}
+
+impl From<model::Error> for Error {
+    fn from(e: model::Error) -> Self {
+        match e {
+            model::Error::File(e) => e.into(),
+            model::Error::Bad(text) => Self::BadGguf(text),
+            model::Error::Unsupported(text) => Self::Unsupported(text),
+        }
+    }
+}
+
+impl From<model::Stopped> for Error {
+    fn from(e: model::Stopped) -> Self {
+        match e {
+            model::Stopped::Cancelled => Self::Cancelled,
+            model::Stopped::Panic(panic) => panic.into(),
+        }
+    }
+}
+
+impl From<compute::TeamPanic> for Error {
+    fn from(e: compute::TeamPanic) -> Self {
+        Self::Internal(e.to_string())
+    }
+}
+
+impl From<cache::OutOfMemory> for Error {
+    fn from(e: cache::OutOfMemory) -> Self {
+        Self::OutOfMemory(e.to_string())
+    }
+}
+
+impl From<quant::Error> for Error {
+    fn from(e: quant::Error) -> Self {
+        Self::Unsupported(e.to_string())
     }
 }

@@ -1,7 +1,11 @@
 //! A generation: what was asked, and the stream of its answer.
-use super::{Error, KvType, Loaded, Pipe};
-use crate::sampling::TokenLogprob;
-use std::sync::Arc;
+use super::{Error, KvType, Loaded, Pipe, generation::Generation, process::runtime};
+use crate::{chat::RenderOptions, sampling::TokenLogprob};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
 
 /// A chat message as JSON object (`role`, `content`, …), kept as given for the template.
 pub type Message = serde_json::Value;
@@ -12,10 +16,13 @@ pub enum Prompt {
     Messages(Vec<Message>),
 }
 
+/// What to do when the context is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Overflow {
+    /// A prompt that does not fit is refused; an answer that fills the context ends there.
     #[default]
     Error,
+    /// Drop the middle of the text, keep its beginning and the latest half, and go on.
     Shift,
 }
 
@@ -59,8 +66,11 @@ pub struct Usage {
 /// Milliseconds.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timings {
+    /// From the call to the first step, templating and tokenising included.
     pub queue_ms: f64,
+    /// From the first step to the first token.
     pub prompt_ms: f64,
+    /// From the first token to the last.
     pub generate_ms: f64,
     /// From the call to the first token.
     pub first_token_ms: f64,
@@ -87,9 +97,59 @@ pub struct Chunk {
 /// The stream of a running request: chunks, or the error that ended it. `Pipe::cancel` ends the request within one layer.
 pub type Stream = Arc<Pipe<Result<Chunk, Error>>>;
 
+/// Chunks that wait for a slow reader before its request pauses.
+const CAPACITY: usize = 64;
+
 /// Queues a generation and returns at once; tokenising and templating happen on the engine's side. Cheap.
 /// Wrong options are an error here, everything later comes through the stream.
 pub fn submit(model: Arc<Loaded>, prompt: Prompt, options: GenerateOptions) -> Result<Stream, Error> {
-    let _ = (model, prompt, options);
-    todo!()
+    check(&model, &options)?;
+    let asked = Instant::now();
+    let wake = model.scheduler.waker();
+    let pipe: Stream = Arc::new(Pipe::new(CAPACITY, move || wake.wake()));
+    let stream = pipe.clone();
+    runtime().spawn_blocking(move || {
+        let make = || -> Result<Generation, Error> {
+            let tokens = tokenize(&model, prompt)?;
+            Generation::new(&model, tokens, options, pipe.clone(), asked)
+        };
+        let made = catch_unwind(AssertUnwindSafe(make))
+            .unwrap_or_else(|_| Err(Error::Internal("a panic while the prompt was prepared".into())));
+        let queued = made.and_then(|generation| model.scheduler.queue(&model, generation));
+        if let Err(error) = queued {
+            pipe.push(Err(error));
+            pipe.finish();
+        }
+    });
+    Ok(stream)
+}
+
+fn check(model: &Loaded, options: &GenerateOptions) -> Result<(), Error> {
+    let network = model.network()?;
+    let size = network.vocabulary_size();
+    if let Some((token, _)) = options.logit_bias.iter().find(|(token, _)| *token as usize >= size) {
+        return Err(Error::InvalidArgument(format!("logitBias names token {token}, but the model has {size} tokens")));
+    }
+    if options.stop.iter().any(String::is_empty) {
+        return Err(Error::InvalidArgument("stop holds an empty string, expected text".into()));
+    }
+    Ok(())
+}
+
+/// The tokens of a prompt. Control tokens written in plain text stay text; a rendered template's are control tokens,
+/// and it writes its own BOS if it wants one twice.
+fn tokenize(model: &Loaded, prompt: Prompt) -> Result<Vec<u32>, Error> {
+    match prompt {
+        Prompt::Tokens(tokens) => Ok(tokens),
+        Prompt::Text(text) => Ok(model.tokenizer()?.encode(&text, true, false)),
+        Prompt::Messages(messages) => {
+            let tokenizer = model.tokenizer()?;
+            let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
+            let text = model.render_chat(&serde_json::Value::Array(messages), None, options)?;
+            // A template that writes BOS itself must not get a second one.
+            let bos = tokenizer.bos().and_then(|bos| tokenizer.token_text(bos)).filter(|bos| !bos.is_empty());
+            let add_special = !bos.is_some_and(|bos| text.starts_with(&bos));
+            Ok(tokenizer.encode(&text, add_special, true))
+        }
+    }
 }

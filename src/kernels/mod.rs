@@ -1,1 +1,23 @@
-//! kernels
+//! Arithmetic: matrix products, attention, norms. Knows nothing of models.
+//!
+//! `scalar.rs` is the definition of every result; `simd.rs` is the vector machine, `generic/` the kernels written on it,
+//! and a folder per architecture says what its instruction sets are. `tier.rs` chooses one at start. Models use the
+//! phases of `matmul.rs` and `attention.rs`.
+pub mod attention;
+mod formats;
+mod generic;
+mod matmul;
+pub mod mixture;
+pub mod page;
+mod portable;
+pub mod scalar;
+mod simd;
+#[cfg(test)]
+mod tests;
+mod tier;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+pub use generic::attention::{CHUNK, KvFormat, Page};
+pub use matmul::{InputBuffer, Inputs, Lookup, Matmul, Needs, Part, Prepare, Weight};
+pub use tier::{Tier, available, tier};

@@ -1,0 +1,329 @@
+use super::Lane;
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicUsize, Ordering, fence},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// One parallel step: `chunks` independent pieces of work.
+pub trait Phase: Sync {
+    fn chunks(&self) -> usize;
+    /// Called exactly once for every chunk, by any worker, in any order.
+    fn run(&self, chunk: usize, lane: &mut Lane);
+}
+
+/// A chunk panicked; the job was drained and its results are not to be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TeamPanic(pub String);
+
+/// How long a worker looks for work before it lets the operating system have the core. Long enough for the pauses inside
+/// a generation (sampling takes tens of microseconds), short enough that a worker waiting for one that lost its core to
+/// another process soon makes room for it.
+const SPIN: Duration = Duration::from_micros(60);
+
+/// A group of threads that run jobs together with the thread that asks.
+pub struct Team {
+    shared: Arc<TeamState>,
+    /// Held while a job runs: jobs of different callers take turns. The caller is a worker too; this is its lane.
+    leader: Mutex<Lane>,
+    threads: usize,
+}
+
+struct TeamState {
+    /// The newest job; `None` tells the workers to leave.
+    job: Mutex<Option<Arc<Job>>>,
+    /// Counts jobs, so that a worker sees a new one without the lock.
+    epoch: AtomicUsize,
+    bell: Bell,
+    closing: AtomicBool,
+}
+
+/// A list of phases on its way through the team. Workers may hold on to it after the job ended: they only follow a
+/// phase's pointer while they own one of its chunks, and the job cannot end before that chunk is finished.
+struct Job {
+    slots: Vec<Slot>,
+    panic: Mutex<Option<String>>,
+}
+
+/// Counters of different phases are kept on different cache lines.
+#[repr(align(128))]
+struct Slot {
+    phase: *const dyn Phase,
+    chunks: usize,
+    next: AtomicUsize,
+    finished: AtomicUsize,
+}
+
+// SAFETY: the pointer is only followed while the phase is borrowed by `Team::run`, and `Phase: Sync`.
+unsafe impl Send for Slot {}
+// SAFETY: as above; the rest are atomics.
+unsafe impl Sync for Slot {}
+
+impl Team {
+    /// A team of `threads` workers; the thread that calls [`Team::run`] is one of them.
+    pub fn new(threads: usize) -> Self {
+        let shared = Arc::new(TeamState {
+            job: Mutex::new(None),
+            epoch: AtomicUsize::new(0),
+            bell: Bell::default(),
+            closing: AtomicBool::new(false),
+        });
+        let mut running = 1;
+        for i in 1..threads.max(1) {
+            let state = shared.clone();
+            let worker = thread::Builder::new().name(format!("realm-compute-{i}")).spawn(move || work(&state));
+            // Fewer threads than wanted (a process limit) make it slower, not wrong.
+            if worker.is_err() {
+                break;
+            }
+            running += 1;
+        }
+        Self { shared, leader: Mutex::new(Lane::default()), threads: running }
+    }
+
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Runs the phases one after the other, each on all workers, and returns when the last is finished.
+    pub fn run(&self, phases: &[&dyn Phase]) -> Result<(), TeamPanic> {
+        let mut lane = lock(&self.leader);
+        let slots: Vec<Slot> = phases.iter().map(|phase| Slot::new(*phase)).collect();
+        let job = Arc::new(Job { slots, panic: Mutex::new(None) });
+        if self.threads > 1 {
+            *lock(&self.shared.job) = Some(job.clone());
+            self.shared.epoch.fetch_add(1, Ordering::Release);
+            self.shared.bell.ring();
+        }
+        job.take_part(&mut lane, &self.shared.bell);
+        match lock(&job.panic).take() {
+            Some(text) => Err(TeamPanic(text)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::Release);
+        self.shared.epoch.fetch_add(1, Ordering::Release);
+        self.shared.bell.ring();
+    }
+}
+
+/// A worker's life: wait for a job, take part in it.
+fn work(state: &TeamState) {
+    let mut lane = Lane::default();
+    let mut seen = 0;
+    loop {
+        state.bell.wait(|| state.epoch.load(Ordering::Acquire) != seen);
+        seen = state.epoch.load(Ordering::Acquire);
+        if state.closing.load(Ordering::Acquire) {
+            return;
+        }
+        let job = lock(&state.job).clone();
+        if let Some(job) = job {
+            job.take_part(&mut lane, &state.bell);
+        }
+    }
+}
+
+impl Job {
+    fn take_part(&self, lane: &mut Lane, bell: &Bell) {
+        for slot in &self.slots {
+            loop {
+                let chunk = slot.next.fetch_add(1, Ordering::Relaxed);
+                if chunk >= slot.chunks {
+                    break;
+                }
+                // SAFETY: this chunk is unfinished, so `Team::run` has not returned and the phase is still borrowed.
+                let phase = unsafe { &*slot.phase };
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| phase.run(chunk, lane))) {
+                    lock(&self.panic).get_or_insert_with(|| panic_text(&*panic));
+                }
+                // Release: what the chunk wrote is visible to whoever sees the count.
+                if slot.finished.fetch_add(1, Ordering::Release) + 1 == slot.chunks {
+                    bell.ring();
+                }
+            }
+            bell.wait(|| slot.finished.load(Ordering::Acquire) >= slot.chunks);
+        }
+    }
+}
+
+impl Slot {
+    fn new(phase: &dyn Phase) -> Self {
+        // SAFETY: only forgets the lifetime; see `Job` for why the pointer is not followed later.
+        let phase: *const dyn Phase = unsafe { std::mem::transmute::<&dyn Phase, &'static dyn Phase>(phase) };
+        // SAFETY: it was made from a reference just now.
+        let chunks = unsafe { &*phase }.chunks();
+        Self { phase, chunks, next: AtomicUsize::new(0), finished: AtomicUsize::new(0) }
+    }
+}
+
+/// Lets threads sleep until a condition on atomics holds, without a lock when nobody sleeps.
+///
+/// No wake-up is lost: a sleeper counts itself, then checks; a ringer changes the atomics, then looks at the count. The
+/// two fences put these four steps into one order, so at least one of the two sees the other.
+#[derive(Default)]
+struct Bell {
+    sleepers: AtomicUsize,
+    lock: Mutex<()>,
+    rung: Condvar,
+}
+
+impl Bell {
+    fn ring(&self) {
+        fence(Ordering::SeqCst);
+        if self.sleepers.load(Ordering::Relaxed) > 0 {
+            drop(lock(&self.lock));
+            self.rung.notify_all();
+        }
+    }
+
+    fn wait(&self, ready: impl Fn() -> bool) {
+        if ready() {
+            return;
+        }
+        let start = Instant::now();
+        while start.elapsed() < SPIN {
+            for _ in 0..32 {
+                std::hint::spin_loop();
+                if ready() {
+                    return;
+                }
+            }
+        }
+        let mut guard = lock(&self.lock);
+        self.sleepers.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        while !ready() {
+            guard = self.rung.wait(guard).unwrap_or_else(|e| e.into_inner());
+        }
+        self.sleepers.fetch_sub(1, Ordering::Relaxed);
+        drop(guard);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+        (Some(text), _) => text.clone(),
+        (None, Some(text)) => (*text).to_owned(),
+        (None, None) => "panic".to_owned(),
+    }
+}
+
+/// Physical cores that this process may use: its affinity and cgroup quota, without counting hyper-threads twice.
+pub fn available_cores() -> usize {
+    let logical = thread::available_parallelism().map_or(1, |n| n.get());
+    physical_cores().map_or(logical, |cores| cores.clamp(1, logical))
+}
+
+/// Distinct (package, core) pairs among the allowed CPUs; Linux only.
+#[cfg(target_os = "linux")]
+fn physical_cores() -> Option<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim();
+    let mut cores = std::collections::HashSet::new();
+    for part in allowed.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        for cpu in first.parse::<usize>().ok()?..=last.parse().ok()? {
+            let read = |what: &str| {
+                std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/topology/{what}"))
+                    .map(|text| text.trim().to_owned())
+            };
+            cores.insert((read("physical_package_id").ok()?, read("core_id").ok()?));
+        }
+    }
+    Some(cores.len())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn physical_cores() -> Option<usize> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Count<'a>(&'a [AtomicUsize], &'a AtomicUsize, usize);
+    impl Phase for Count<'_> {
+        fn chunks(&self) -> usize {
+            self.0.len()
+        }
+        fn run(&self, chunk: usize, _: &mut Lane) {
+            // Everything of the phase before is done.
+            assert_eq!(self.1.load(Ordering::Relaxed) / self.0.len(), self.2);
+            self.0[chunk].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    struct Tick<'a>(&'a AtomicUsize, usize);
+    impl Phase for Tick<'_> {
+        fn chunks(&self) -> usize {
+            self.1
+        }
+        fn run(&self, _: usize, _: &mut Lane) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn every_chunk_once_and_phases_in_order() {
+        let rounds = if cfg!(miri) { 3 } else { 300 };
+        for threads in [1, 2, 5] {
+            let team = Team::new(threads);
+            for _ in 0..rounds {
+                let (counts, ticks) = ([const { AtomicUsize::new(0) }; 17], AtomicUsize::new(0));
+                let (a, b) = (Count(&counts, &ticks, 0), Tick(&ticks, 17));
+                let (c, d) = (Count(&counts, &ticks, 1), Tick(&ticks, 0));
+                team.run(&[&a, &b, &d, &c]).unwrap();
+                assert!(counts.iter().all(|n| n.load(Ordering::Relaxed) == 2));
+            }
+        }
+    }
+
+    #[test]
+    fn callers_take_turns() {
+        let team = Team::new(2);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..if cfg!(miri) { 2 } else { 200 } {
+                        let ticks = AtomicUsize::new(0);
+                        team.run(&[&Tick(&ticks, 9), &Tick(&ticks, 1)]).unwrap();
+                        assert_eq!(ticks.load(Ordering::Relaxed), 10);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_panic_is_reported_and_the_team_goes_on() {
+        struct Bad;
+        impl Phase for Bad {
+            fn chunks(&self) -> usize {
+                4
+            }
+            fn run(&self, chunk: usize, _: &mut Lane) {
+                assert!(chunk != 2, "chunk two");
+            }
+        }
+        let team = Team::new(2);
+        assert_eq!(team.run(&[&Bad]).unwrap_err().0, "chunk two");
+        let ticks = AtomicUsize::new(0);
+        team.run(&[&Tick(&ticks, 3)]).unwrap();
+        assert_eq!(ticks.load(Ordering::Relaxed), 3);
+    }
+}

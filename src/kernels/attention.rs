@@ -1,0 +1,258 @@
+//! Phases of attention: rotate and store, then attend.
+use super::{
+    generic::attention::{self as kernel, CHUNK, Heads, KvFormat, Page, QueryRow},
+    tier::Tier,
+};
+use crate::compute::{Lane, Phase, Shared};
+use std::ops::Range;
+
+/// Rows of a batch that continue one sequence.
+#[derive(Debug, Clone)]
+pub struct Span {
+    /// Rows in the batch.
+    pub rows: Range<usize>,
+    /// Position of the first row in its sequence.
+    pub position: usize,
+    /// The first position that is there: rows see none before it.
+    pub origin: usize,
+    /// Where the sequence's pages start in the list of all pages of the batch; the first holds `origin`.
+    pub first_page: usize,
+}
+
+/// What heads look like and where the cache keeps them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    pub format: KvFormat,
+    pub head_dim: usize,
+    pub kv_heads: usize,
+    pub layers: usize,
+}
+
+impl Span {
+    /// Index of the page that holds a position in the list of all pages.
+    fn page(&self, position: usize) -> usize {
+        self.first_page + position / CHUNK - self.origin / CHUNK
+    }
+}
+
+impl Layout {
+    /// Bytes of a page: [`CHUNK`] positions of all layers.
+    pub fn page_bytes(&self) -> usize {
+        self.layers * self.kv_heads * 2 * self.format.head_bytes(self.head_dim)
+    }
+
+    /// Offset of a head's keys in a page; its values follow.
+    fn keys_at(&self, layer: usize, head: usize) -> usize {
+        (layer * self.kv_heads + head) * 2 * self.format.head_bytes(self.head_dim)
+    }
+}
+
+/// How queries and keys are rotated (Su et al. 2021, arXiv 2104.09864).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rotation {
+    None,
+    /// Elements 2 i and 2 i + 1 are a pair.
+    Interleaved,
+    /// Elements i and i + n / 2 are a pair.
+    Halves,
+}
+
+/// Phase: fills the table of rotations of each row: `[row][cos of n pairs, sin of n pairs]`.
+pub struct RotationTable<'a> {
+    pub spans: &'a [Span],
+    /// Angle per position of each pair.
+    pub frequencies: &'a [f64],
+    /// Multiplies cosine and sine.
+    pub magnitude: f64,
+    pub table: Shared<'a, f32>,
+}
+
+impl Phase for RotationTable<'_> {
+    fn chunks(&self) -> usize {
+        self.spans.iter().map(|span| span.rows.len()).sum()
+    }
+
+    fn run(&self, row: usize, _: &mut Lane) {
+        let span = &self.spans[self.spans.partition_point(|span| span.rows.end <= row)];
+        let position = (span.position + row - span.rows.start) as f64;
+        let n = self.frequencies.len();
+        // SAFETY: this row is this chunk's.
+        let out = unsafe { self.table.write(row * 2 * n..(row + 1) * 2 * n) };
+        let (cos, sin) = out.split_at_mut(n);
+        for (i, frequency) in self.frequencies.iter().enumerate() {
+            // libm is the same on every platform.
+            let angle = position * frequency;
+            cos[i] = (libm::cos(angle) * self.magnitude) as f32;
+            sin[i] = (libm::sin(angle) * self.magnitude) as f32;
+        }
+    }
+}
+
+/// Phase: rotates queries and keys, scales queries, and stores keys and values in the cache.
+pub struct Store<'a> {
+    pub tier: &'static Tier,
+    pub spans: &'a [Span],
+    pub pages: &'a [Page],
+    pub layout: Layout,
+    /// Layer within the page.
+    pub layer: usize,
+    pub heads: usize,
+    /// `[rows, heads * head_dim]`.
+    pub queries: Shared<'a, f32>,
+    /// `[rows, kv_heads * head_dim]`.
+    pub keys: Shared<'a, f32>,
+    pub values: Shared<'a, f32>,
+    pub rotation: Rotation,
+    /// See [`RotationTable`]; `pairs` per row.
+    pub table: Shared<'a, f32>,
+    pub pairs: usize,
+    pub query_scale: f32,
+}
+
+impl Phase for Store<'_> {
+    fn chunks(&self) -> usize {
+        self.spans.iter().map(|span| span.rows.len()).sum()
+    }
+
+    fn run(&self, row: usize, _: &mut Lane) {
+        let span = &self.spans[self.spans.partition_point(|span| span.rows.end <= row)];
+        let position = span.position + row - span.rows.start;
+        let d = self.layout.head_dim;
+        let (query_len, kv_len) = (self.heads * d, self.layout.kv_heads * d);
+        // SAFETY: this row of the three is this chunk's; the table was written by an earlier phase.
+        let (queries, keys, values, table) = unsafe {
+            (
+                self.queries.write(row * query_len..(row + 1) * query_len),
+                self.keys.write(row * kv_len..(row + 1) * kv_len),
+                self.values.read(row * kv_len..(row + 1) * kv_len),
+                self.table.read(row * 2 * self.pairs..(row + 1) * 2 * self.pairs),
+            )
+        };
+        let (cos, sin) = table.split_at(self.pairs);
+        for head in queries.chunks_mut(d).chain(keys.chunks_mut(d)) {
+            rotate(self.rotation, head, cos, sin);
+        }
+        for x in queries {
+            *x *= self.query_scale;
+        }
+        let page = self.pages[span.page(position)];
+        let head_bytes = self.layout.format.head_bytes(d);
+        for head in 0..self.layout.kv_heads {
+            let at = self.layout.keys_at(self.layer, head);
+            let (key, value) = (keys[head * d..].as_ptr(), values[head * d..].as_ptr());
+            // SAFETY: the page has room for the layout, and this position of it is this chunk's.
+            unsafe {
+                let keys = page.0.add(at);
+                (self.tier.append)(self.layout.format, d, key, value, position % CHUNK, keys, keys.add(head_bytes));
+            }
+        }
+    }
+}
+
+fn rotate(rotation: Rotation, head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let turn = |a: f32, b: f32, i: usize| (a.mul_add(cos[i], -(b * sin[i])), a.mul_add(sin[i], b * cos[i]));
+    match rotation {
+        Rotation::None => {}
+        Rotation::Interleaved => {
+            for (i, pair) in head.as_chunks_mut::<2>().0.iter_mut().take(cos.len()).enumerate() {
+                (pair[0], pair[1]) = turn(pair[0], pair[1], i);
+            }
+        }
+        Rotation::Halves => {
+            let (first, second) = head.split_at_mut(cos.len());
+            for (i, (a, b)) in first.iter_mut().zip(second).enumerate() {
+                (*a, *b) = turn(*a, *b, i);
+            }
+        }
+    }
+}
+
+/// A piece of attention: some rows of a span, one key/value head with all its query heads.
+#[derive(Debug, Clone)]
+pub struct Task {
+    span: usize,
+    rows: Range<usize>,
+    head: usize,
+}
+
+/// Query rows that share one widening of keys and values.
+const ROWS_TOGETHER: usize = 32;
+
+/// Cuts a batch into tasks; the same for all layers. The longest come first, so that none is left over at the end.
+pub fn tasks(spans: &[Span], heads: usize, kv_heads: usize) -> Vec<Task> {
+    let step = (ROWS_TOGETHER / (heads / kv_heads)).max(1);
+    let mut tasks = Vec::new();
+    for (i, span) in spans.iter().enumerate() {
+        for start in span.rows.clone().step_by(step) {
+            let rows = start..(start + step).min(span.rows.end);
+            tasks.extend((0..kv_heads).map(|head| Task { span: i, rows: rows.clone(), head }));
+        }
+    }
+    tasks.sort_by_key(|task| {
+        let span = &spans[task.span];
+        std::cmp::Reverse((span.position + task.rows.end - span.rows.start) * task.rows.len())
+    });
+    tasks
+}
+
+/// Phase: every row attends to the cached positions up to its own.
+pub struct Attend<'a> {
+    pub tier: &'static Tier,
+    pub spans: &'a [Span],
+    pub tasks: &'a [Task],
+    pub pages: &'a [Page],
+    pub layout: Layout,
+    pub layer: usize,
+    pub heads: usize,
+    /// Positions a row sees, its own included; `None`: all.
+    pub window: Option<usize>,
+    pub softcap: f32,
+    /// One per head.
+    pub sinks: Option<&'a [f32]>,
+    /// `[rows, heads * head_dim]`, rotated and scaled.
+    pub queries: Shared<'a, f32>,
+    /// Same shape.
+    pub out: Shared<'a, f32>,
+}
+
+impl Phase for Attend<'_> {
+    fn chunks(&self) -> usize {
+        self.tasks.len()
+    }
+
+    fn run(&self, chunk: usize, lane: &mut Lane) {
+        let Task { span, rows, head } = &self.tasks[chunk];
+        let span = &self.spans[*span];
+        let d = self.layout.head_dim;
+        let (group, len) = (self.heads / self.layout.kv_heads, self.heads * d);
+        let mut list = Vec::with_capacity(rows.len() * group);
+        // Rows of one head lie together: those of one token in a tile would see the same positions, but those of one
+        // head differ by one each; tokens change slowest, so tiles of the kernel stay within a token.
+        for row in rows.clone() {
+            let end = span.position + row - span.rows.start + 1;
+            let start = self.window.map_or(0, |window| end.saturating_sub(window)).max(span.origin);
+            for query_head in head * group..(head + 1) * group {
+                let at = row * len + query_head * d;
+                // SAFETY: this row and head are this chunk's; the queries were written by the phase before.
+                let (query, out) =
+                    unsafe { (self.queries.read(at..at + d).as_ptr(), self.out.write(at..at + d).as_mut_ptr()) };
+                let sink = self.sinks.map_or(f32::NEG_INFINITY, |sinks| sinks[query_head]);
+                list.push(QueryRow { query, out, start, end, sink });
+            }
+        }
+        let last = span.page(span.position + rows.end - span.rows.start - 1);
+        let keys_at = self.layout.keys_at(self.layer, *head);
+        let heads = Heads {
+            format: self.layout.format,
+            head_dim: d,
+            pages: &self.pages[span.first_page..=last],
+            first_chunk: span.origin / CHUNK,
+            keys_at,
+            values_at: keys_at + self.layout.format.head_bytes(d),
+            softcap: self.softcap,
+        };
+        let scratch = lane.partial.get::<f32>(kernel::scratch_len(d, list.len())).as_mut_ptr();
+        // SAFETY: the pages hold every position that is read, written by earlier phases and steps; the tier fits.
+        unsafe { (self.tier.attend)(&heads, &list, scratch) }
+    }
+}

@@ -1,0 +1,179 @@
+//! The block formats as types, so that a kernel is compiled for each with everything known about it.
+use crate::quant::{self, Expanded32, Expanded256};
+
+/// A format with super-blocks of 256 elements.
+pub trait Format256 {
+    const BYTES: usize;
+    /// Codes are centred around zero (and there are no minima); otherwise they are 0..=31 and there are minima.
+    const SIGNED: bool;
+    /// One scale per 32 elements instead of 16.
+    const SCALE_PER_32: bool;
+    /// # Safety
+    /// `block` must point to `BYTES` readable bytes.
+    unsafe fn expand(block: *const u8) -> Expanded256;
+}
+
+/// A format with blocks of 32 elements.
+pub trait Format32 {
+    const BYTES: usize;
+    const HAS_MIN: bool;
+    /// # Safety
+    /// `block` must point to `BYTES` readable bytes.
+    unsafe fn expand(block: *const u8) -> Expanded32;
+}
+
+macro_rules! formats_256 {
+    ($($name:ident $bytes:literal $expand:ident signed $signed:literal per_32 $per_32:literal;)*) => {$(
+        pub struct $name;
+        impl Format256 for $name {
+            const BYTES: usize = $bytes;
+            const SIGNED: bool = $signed;
+            const SCALE_PER_32: bool = $per_32;
+            #[inline(always)]
+            unsafe fn expand(block: *const u8) -> Expanded256 {
+                // SAFETY: as many bytes are there, by the caller's promise; a byte array has no alignment.
+                quant::$expand(unsafe { &*block.cast::<[u8; $bytes]>() })
+            }
+        }
+    )*};
+}
+formats_256! {
+    Q2K 84 expand_q2_k signed false per_32 false;
+    Q3K 110 expand_q3_k signed true per_32 false;
+    Q4K 144 expand_q4_k signed false per_32 true;
+    Q5K 176 expand_q5_k signed false per_32 true;
+    Q6K 210 expand_q6_k signed true per_32 false;
+    Iq4Xs 136 expand_iq4_xs signed true per_32 true;
+}
+
+macro_rules! formats_32 {
+    ($($name:ident $bytes:literal $expand:ident has_min $has_min:literal;)*) => {$(
+        pub struct $name;
+        impl Format32 for $name {
+            const BYTES: usize = $bytes;
+            const HAS_MIN: bool = $has_min;
+            #[inline(always)]
+            unsafe fn expand(block: *const u8) -> Expanded32 {
+                // SAFETY: as many bytes are there, by the caller's promise; a byte array has no alignment.
+                quant::$expand(unsafe { &*block.cast::<[u8; $bytes]>() })
+            }
+        }
+    )*};
+}
+formats_32! {
+    Q40 18 expand_q4_0 has_min false;
+    Q41 20 expand_q4_1 has_min true;
+    Q50 22 expand_q5_0 has_min false;
+    Q51 24 expand_q5_1 has_min true;
+    Q80 34 expand_q8_0 has_min false;
+    Iq4Nl 18 expand_iq4_nl has_min false;
+    Mxfp4 17 expand_mxfp4 has_min false;
+}
+
+/// Runs `$body` with `$F` standing for the format type of `$ty`; the other types never get here.
+macro_rules! with_format_256 {
+    ($ty:expr, $F:ident => $body:expr) => {{
+        use $crate::gguf::TensorType as Ty;
+        use $crate::kernels::formats as f;
+        match $ty {
+            Ty::Q2_K => {
+                type $F = f::Q2K;
+                $body
+            }
+            Ty::Q3_K => {
+                type $F = f::Q3K;
+                $body
+            }
+            Ty::Q4_K => {
+                type $F = f::Q4K;
+                $body
+            }
+            Ty::Q5_K => {
+                type $F = f::Q5K;
+                $body
+            }
+            Ty::Q6_K => {
+                type $F = f::Q6K;
+                $body
+            }
+            Ty::IQ4_XS => {
+                type $F = f::Iq4Xs;
+                $body
+            }
+            other => unreachable!("{} has no super-blocks", other.name()),
+        }
+    }};
+}
+macro_rules! with_format_32 {
+    ($ty:expr, $F:ident => $body:expr) => {{
+        use $crate::gguf::TensorType as Ty;
+        use $crate::kernels::formats as f;
+        match $ty {
+            Ty::Q4_0 => {
+                type $F = f::Q40;
+                $body
+            }
+            Ty::Q4_1 => {
+                type $F = f::Q41;
+                $body
+            }
+            Ty::Q5_0 => {
+                type $F = f::Q50;
+                $body
+            }
+            Ty::Q5_1 => {
+                type $F = f::Q51;
+                $body
+            }
+            Ty::Q8_0 => {
+                type $F = f::Q80;
+                $body
+            }
+            Ty::IQ4_NL => {
+                type $F = f::Iq4Nl;
+                $body
+            }
+            Ty::MXFP4 => {
+                type $F = f::Mxfp4;
+                $body
+            }
+            other => unreachable!("{} has no blocks of 32", other.name()),
+        }
+    }};
+}
+/// Runs `$body` with the constant `$N` equal to `$n`, which is in 1..=7.
+macro_rules! with_count {
+    ($n:expr, $N:ident => $body:expr) => {
+        match $n {
+            1 => {
+                const $N: usize = 1;
+                $body
+            }
+            2 => {
+                const $N: usize = 2;
+                $body
+            }
+            3 => {
+                const $N: usize = 3;
+                $body
+            }
+            4 => {
+                const $N: usize = 4;
+                $body
+            }
+            5 => {
+                const $N: usize = 5;
+                $body
+            }
+            6 => {
+                const $N: usize = 6;
+                $body
+            }
+            _ => {
+                const $N: usize = 7;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use {with_count, with_format_32, with_format_256};

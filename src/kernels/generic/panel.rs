@@ -1,0 +1,323 @@
+//! Matrix times many tokens: weights are unpacked into panels that stay in the first-level cache, activations come in
+//! tiles of up to seven tokens, and an inner loop of integer dot products runs over both.
+//!
+//! One vector of a panel holds four consecutive codes of each of 16 rows; one word of a tile holds four consecutive
+//! activations of one token. So a lane is a row, no sum crosses lanes, and the float steps are those of `scalar.rs`.
+use crate::{
+    kernels::{formats::*, simd::Simd},
+    quant::{Act32x8, Act256},
+};
+
+/// Most tokens in a tile.
+pub const TILE: usize = 7;
+/// Rows of a panel, and how many panels the inner loop works on together.
+pub const PANEL_ROWS: usize = 16;
+pub const PANELS: usize = 2;
+/// Rows that one call computes.
+pub const GROUP_ROWS: usize = PANEL_ROWS * PANELS;
+/// Blocks of 256 columns that are unpacked at a time: two panels of them fit the first-level cache.
+const PANEL_BLOCKS: usize = 4;
+
+/// 256 columns of up to seven tokens, quantised with one scale per 256. The eighth place of each row is padding.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+pub struct Tile256 {
+    /// Word `[k][t]`: the four values of token `t` from column 4 k.
+    q: [[i32; 8]; 64],
+    /// Word `[j][t]`: the sums of the 16 columns from 32 j and from 32 j + 16, as two 16-bit numbers.
+    sums: [[i32; 8]; 8],
+    d: [f32; 8],
+    padding: [f32; 8],
+}
+
+/// As [`Tile256`] with one scale per 32.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+pub struct Tile32 {
+    q: [[i32; 8]; 64],
+    /// `[j][t]`: sum of the 32 columns from 32 j.
+    sums: [[i32; 8]; 8],
+    d: [[f32; 8]; 8],
+}
+
+/// 16 rows × 256 columns of a 256-class format.
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+struct Panel256 {
+    codes: [[u8; 64]; 64],
+    /// Per 16 columns (or per 32, then the first eight).
+    scales: [[i32; 16]; 16],
+    /// Scales (signed formats) or minima (the others) of 32 columns, as pairs of 16-bit numbers beside [`Tile256::sums`].
+    pairs: [[i32; 16]; 8],
+    d: [f32; 16],
+    dmin: [f32; 16],
+}
+
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+struct Panel32 {
+    codes: [[u8; 64]; 64],
+    d: [[f32; 16]; 8],
+    m: [[f32; 16]; 8],
+}
+
+/// Bytes of scratch for the panels of one call.
+pub const PANEL_BYTES: usize = PANELS * PANEL_BLOCKS * size_of::<Panel256>();
+
+/// Packs the activations of up to seven tokens (`rows[t]` has `blocks` blocks) into tiles.
+pub fn pack_256(rows: &[&[Act256]], out: &mut [Tile256]) {
+    for (b, tile) in out.iter_mut().enumerate() {
+        for (t, row) in rows.iter().enumerate() {
+            let a = &row[b];
+            for (k, word) in a.q.as_chunks::<4>().0.iter().enumerate() {
+                tile.q[k][t] = i32::from_le_bytes(word.map(|q| q as u8));
+            }
+            for (j, pair) in a.sums16.as_chunks::<2>().0.iter().enumerate() {
+                tile.sums[j][t] = i32::from(pair[0] as u16) | i32::from(pair[1]) << 16;
+            }
+            tile.d[t] = a.d;
+        }
+    }
+}
+
+/// As [`pack_256`] for one scale per 32.
+pub fn pack_32(rows: &[&[Act32x8]], out: &mut [Tile32]) {
+    for (b, tile) in out.iter_mut().enumerate() {
+        for (t, row) in rows.iter().enumerate() {
+            let a = &row[b];
+            for (k, word) in a.q.as_chunks::<4>().0.iter().enumerate() {
+                tile.q[k][t] = i32::from_le_bytes(word.map(|q| q as u8));
+            }
+            for j in 0..8 {
+                tile.sums[j][t] = a.sums[j];
+                tile.d[j][t] = a.d[j];
+            }
+        }
+    }
+}
+
+/// 32 rows (`rows[r]` points to row `r`; rows that do not exist may repeat one that does) of `blocks` super-blocks times
+/// a run of tiles. `tiles[i]` starts at block 0 of tile `i`, which has `counts[i]` tokens.
+/// `out[i]` receives `[token][32 rows]` for each tile: `out` is `[tiles][TILE][32]`.
+#[inline(always)]
+pub unsafe fn group_256<S: Simd, W: Format256>(
+    rows: &[*const u8; GROUP_ROWS],
+    blocks: usize,
+    tiles: &[(*const Tile256, usize)],
+    scratch: *mut u8,
+    out: *mut f32,
+) {
+    unsafe {
+        let panels = scratch.cast::<Panel256>();
+        for first in (0..blocks).step_by(PANEL_BLOCKS) {
+            let n = PANEL_BLOCKS.min(blocks - first);
+            for g in 0..PANELS {
+                for b in 0..n {
+                    let block: [*const u8; 16] =
+                        std::array::from_fn(|r| rows[PANEL_ROWS * g + r].add((first + b) * W::BYTES));
+                    unpack_256::<S, W>(block, &mut *panels.add(PANEL_BLOCKS * g + b));
+                }
+            }
+            let pair = [panels.cast_const(), panels.add(PANEL_BLOCKS).cast_const()];
+            for (i, &(tile, count)) in tiles.iter().enumerate() {
+                let y = out.add(i * TILE * GROUP_ROWS);
+                with_count!(count, T => tile_256::<S, W, T>(pair, n, tile.add(first), y, first == 0));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn unpack_256<S: Simd, W: Format256>(blocks: [*const u8; 16], panel: &mut Panel256) {
+    unsafe {
+        let mut codes = [[0i8; 256]; 16];
+        for r in 0..16 {
+            let e = W::expand(blocks[r]);
+            codes[r] = e.codes;
+            if W::SCALE_PER_32 {
+                for j in 0..8 {
+                    panel.scales[j][r] = i32::from(e.scales[2 * j]);
+                }
+            } else {
+                for j in 0..16 {
+                    panel.scales[j][r] = i32::from(e.scales[j]);
+                }
+            }
+            let words = if W::SIGNED { &e.scales } else { &e.mins };
+            for j in 0..8 {
+                panel.pairs[j][r] = i32::from(words[2 * j] as u16) | i32::from(words[2 * j + 1]) << 16;
+            }
+            panel.d[r] = e.d;
+            panel.dmin[r] = e.dmin;
+        }
+        for quarter in 0..4 {
+            let rows = std::array::from_fn(|r| codes[r].as_ptr().add(64 * quarter).cast());
+            let flip = if W::SIGNED { S::FLIP } else { 0 };
+            S::transpose(rows, flip, panel.codes.as_mut_ptr().add(16 * quarter));
+        }
+    }
+}
+
+/// `y[t][32]` += two panels of `n` blocks × `T` tokens; starts from zero when `first`.
+#[inline(always)]
+unsafe fn tile_256<S: Simd, W: Format256, const T: usize>(
+    panels: [*const Panel256; PANELS],
+    n: usize,
+    tile: *const Tile256,
+    y: *mut f32,
+    first: bool,
+) {
+    unsafe {
+        for b in 0..n {
+            let a = &*tile.add(b);
+            let mut sums = [[S::isplat(0); T]; PANELS];
+            let (subs, words) = if W::SCALE_PER_32 { (8, 8) } else { (16, 4) };
+            for j in 0..subs {
+                let mut acc = [[S::isplat(0); T]; PANELS];
+                for k in words * j..words * (j + 1) {
+                    let w: [S::B; PANELS] = std::array::from_fn(|g| S::bload((*panels[g].add(b)).codes[k].as_ptr()));
+                    for t in 0..T {
+                        let q = S::bsplat(&a.q[k][t]);
+                        for g in 0..PANELS {
+                            acc[g][t] = S::dot_bytes(acc[g][t], w[g], q);
+                        }
+                    }
+                }
+                for g in 0..PANELS {
+                    let scale = S::iload((*panels[g].add(b)).scales[j].as_ptr());
+                    for t in 0..T {
+                        sums[g][t] = S::iadd(sums[g][t], S::imul(acc[g][t], scale));
+                    }
+                }
+            }
+            for g in 0..PANELS {
+                let panel = &*panels[g].add(b);
+                let (d, dmin) = (S::load(panel.d.as_ptr()), S::load(panel.dmin.as_ptr()));
+                for t in 0..T {
+                    let mut pairs = S::isplat(0);
+                    if !W::SIGNED || S::FLIP != 0 {
+                        for j in 0..8 {
+                            pairs = S::dot_words(pairs, S::iload(panel.pairs[j].as_ptr()), S::isplat(a.sums[j][t]));
+                        }
+                    }
+                    let mut sum = sums[g][t];
+                    if W::SIGNED && S::FLIP != 0 {
+                        sum = S::isub(sum, S::imul(pairs, S::isplat(i32::from(S::FLIP))));
+                    }
+                    let mut x = S::mul(S::to_float(sum), d);
+                    if !W::SIGNED {
+                        x = S::fma(S::sub(S::splat(-0.0), S::to_float(pairs)), dmin, x);
+                    }
+                    let p = y.add(GROUP_ROWS * t + PANEL_ROWS * g);
+                    let before = if first && b == 0 { S::splat(0.0) } else { S::load(p) };
+                    S::store(p, S::fma(x, S::splat(a.d[t]), before));
+                }
+            }
+        }
+    }
+}
+
+/// As [`group_256`] for formats with blocks of 32; `blocks` counts blocks of 32.
+#[inline(always)]
+pub unsafe fn group_32<S: Simd, W: Format32>(
+    rows: &[*const u8; GROUP_ROWS],
+    blocks: usize,
+    tiles: &[(*const Tile32, usize)],
+    scratch: *mut u8,
+    out: *mut f32,
+) {
+    unsafe {
+        let panels = scratch.cast::<Panel32>();
+        let groups = blocks.div_ceil(8);
+        for first in (0..groups).step_by(PANEL_BLOCKS) {
+            let n = PANEL_BLOCKS.min(groups - first);
+            for g in 0..PANELS {
+                for b in 0..n {
+                    let at = 8 * (first + b);
+                    let block: [*const u8; 16] = std::array::from_fn(|r| rows[PANEL_ROWS * g + r].add(at * W::BYTES));
+                    unpack_32::<S, W>(block, (blocks - at).min(8), &mut *panels.add(PANEL_BLOCKS * g + b));
+                }
+            }
+            let pair = [panels.cast_const(), panels.add(PANEL_BLOCKS).cast_const()];
+            let blocks = (blocks - 8 * first).min(8 * n);
+            for (i, &(tile, count)) in tiles.iter().enumerate() {
+                let y = out.add(i * TILE * GROUP_ROWS);
+                with_count!(count, T => tile_32::<S, W, T>(pair, blocks, tile.add(first), y, first == 0));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn unpack_32<S: Simd, W: Format32>(blocks: [*const u8; 16], n: usize, panel: &mut Panel32) {
+    unsafe {
+        let mut codes = [[0i8; 256]; 16];
+        for r in 0..16 {
+            for j in 0..n {
+                let e = W::expand(blocks[r].add(j * W::BYTES));
+                codes[r][32 * j..32 * j + 32].copy_from_slice(&e.codes);
+                panel.d[j][r] = e.d;
+                panel.m[j][r] = e.m;
+            }
+        }
+        for quarter in 0..n.div_ceil(2) {
+            let rows = std::array::from_fn(|r| codes[r].as_ptr().add(64 * quarter).cast());
+            S::transpose(rows, S::FLIP, panel.codes.as_mut_ptr().add(16 * quarter));
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tile_32<S: Simd, W: Format32, const T: usize>(
+    panels: [*const Panel32; PANELS],
+    blocks: usize,
+    tile: *const Tile32,
+    y: *mut f32,
+    first: bool,
+) {
+    unsafe {
+        let mut sums = [[S::splat(0.0); T]; PANELS];
+        if !first {
+            for g in 0..PANELS {
+                for t in 0..T {
+                    sums[g][t] = S::load(y.add(GROUP_ROWS * t + PANEL_ROWS * g));
+                }
+            }
+        }
+        for block in 0..blocks {
+            let (b, j) = (block / 8, block % 8);
+            let a = &*tile.add(b);
+            let mut acc = [[S::isplat(0); T]; PANELS];
+            for k in 8 * j..8 * j + 8 {
+                let w: [S::B; PANELS] = std::array::from_fn(|g| S::bload((*panels[g].add(b)).codes[k].as_ptr()));
+                for t in 0..T {
+                    let q = S::bsplat(&a.q[k][t]);
+                    for g in 0..PANELS {
+                        acc[g][t] = S::dot_bytes(acc[g][t], w[g], q);
+                    }
+                }
+            }
+            for g in 0..PANELS {
+                let panel = &*panels[g].add(b);
+                let d = S::load(panel.d[j].as_ptr());
+                for t in 0..T {
+                    let mut sum = acc[g][t];
+                    if S::FLIP != 0 {
+                        sum = S::isub(sum, S::isplat(i32::from(S::FLIP).wrapping_mul(a.sums[j][t])));
+                    }
+                    let x = S::mul(S::to_float(sum), d);
+                    sums[g][t] = S::fma(x, S::splat(a.d[j][t]), sums[g][t]);
+                    if W::HAS_MIN {
+                        let low = S::splat(a.sums[j][t] as f32 * a.d[j][t]);
+                        sums[g][t] = S::fma(S::load(panel.m[j].as_ptr()), low, sums[g][t]);
+                    }
+                }
+            }
+        }
+        for g in 0..PANELS {
+            for t in 0..T {
+                S::store(y.add(GROUP_ROWS * t + PANEL_ROWS * g), sums[g][t]);
+            }
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! Phases that multiply: activations are prepared once per input, then weights meet them.
+use super::{
+    generic::{
+        float,
+        panel::{self, GROUP_ROWS, TILE, Tile32, Tile256},
+    },
+    tier::Tier,
+};
+use crate::{
+    compute::{Aligned, Lane, Phase, Shared},
+    gguf::TensorType,
+    quant::{self, Act32x8, Act256, Activation},
+};
+use std::ops::Range;
+
+/// A weight matrix in the file: `rows` rows of `cols` elements each.
+#[derive(Debug, Clone, Copy)]
+pub struct Weight<'a> {
+    ty: TensorType,
+    data: &'a [u8],
+    rows: usize,
+    cols: usize,
+}
+
+impl<'a> Weight<'a> {
+    /// Panics unless `data` is exactly `rows` × `cols` elements of a type that can be computed with: shapes and types are
+    /// checked when a model is loaded.
+    pub fn new(ty: TensorType, data: &'a [u8], rows: usize, cols: usize) -> Self {
+        assert!(quant::is_supported(ty) && cols.is_multiple_of(ty.block_len()), "{cols} columns of {}", ty.name());
+        let weight = Self { ty, data, rows, cols };
+        assert_eq!(data.len(), rows * weight.row_bytes(), "bytes of {rows} rows of {cols} {}", ty.name());
+        weight
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    pub fn needs(&self) -> Needs {
+        Needs::of(self.ty)
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.cols / self.ty.block_len() * self.ty.block_bytes()
+    }
+
+    fn activation(&self) -> Activation {
+        quant::activation(self.ty).expect("checked in `new`")
+    }
+
+    /// Dequantises one row.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        let bytes = self.row_bytes();
+        quant::dequantize_row(self.ty, &self.data[row * bytes..(row + 1) * bytes], out).expect("checked in `new`");
+    }
+}
+
+/// The forms of activations that a set of weights multiplies with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    plain: bool,
+    a256: bool,
+    a32: bool,
+}
+
+impl Needs {
+    fn of(ty: TensorType) -> Self {
+        let form = quant::activation(ty);
+        Self {
+            plain: form == Some(Activation::F32),
+            a256: form == Some(Activation::A256),
+            a32: form == Some(Activation::A32),
+        }
+    }
+
+    pub fn and(self, other: Self) -> Self {
+        Self { plain: self.plain | other.plain, a256: self.a256 | other.a256, a32: self.a32 | other.a32 }
+    }
+}
+
+/// Memory for the prepared activations of one input; kept from step to step.
+#[derive(Default)]
+pub struct InputBuffer {
+    plain: Aligned,
+    a256: Aligned,
+    a32: Aligned,
+}
+
+/// Prepared activations: `tokens` rows of `cols` numbers in each of the forms that are needed. With few tokens the
+/// quantised forms are rows of blocks, with many they are tiles.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    tokens: usize,
+    cols: usize,
+    needs: Needs,
+    tiled: bool,
+    plain: Shared<'a, f32>,
+    rows_256: Shared<'a, Act256>,
+    rows_32: Shared<'a, Act32x8>,
+    tiles_256: Shared<'a, Tile256>,
+    tiles_32: Shared<'a, Tile32>,
+}
+
+/// From this many tokens on, weights are unpacked into panels.
+const TILED_FROM: usize = TILE + 1;
+
+impl InputBuffer {
+    pub fn inputs(&mut self, tier: &Tier, tokens: usize, cols: usize, needs: Needs) -> Inputs<'_> {
+        let tiled = tokens >= TILED_FROM && tier.panels.is_some();
+        let groups = cols.div_ceil(256);
+        let tiles = if tiled { tile_count(tokens) * groups } else { 0 };
+        let rows = if tiled { 0 } else { tokens * groups };
+        let if_needed = |needed: bool, n: usize| if needed { n } else { 0 };
+        let (plain, a256, a32) = (needs.plain, needs.a256, needs.a32);
+        // One buffer serves both layouts of a form: only one of them is in use.
+        let (rows_256, tiles_256) = if tiled {
+            (Shared::new(&mut []), Shared::new(self.a256.get(if_needed(a256, tiles))))
+        } else {
+            (Shared::new(self.a256.get(if_needed(a256, rows))), Shared::new(&mut []))
+        };
+        let (rows_32, tiles_32) = if tiled {
+            (Shared::new(&mut []), Shared::new(self.a32.get(if_needed(a32, tiles))))
+        } else {
+            (Shared::new(self.a32.get(if_needed(a32, rows))), Shared::new(&mut []))
+        };
+        let plain = Shared::new(self.plain.get(if_needed(plain, tokens * cols)));
+        Inputs { tokens, cols, needs, tiled, plain, rows_256, rows_32, tiles_256, tiles_32 }
+    }
+}
+
+fn tile_count(tokens: usize) -> usize {
+    tokens.div_ceil(TILE)
+}
+
+/// The tokens of tile `i`: all tiles are full or one short of it, as even as can be.
+fn tile_tokens(tokens: usize, i: usize) -> Range<usize> {
+    let tiles = tile_count(tokens);
+    i * tokens / tiles..(i + 1) * tokens / tiles
+}
+
+/// Phase: norm (if any) and quantise rows of `source`.
+pub struct Prepare<'a> {
+    pub tier: &'static Tier,
+    /// `[tokens, cols]`.
+    pub source: Shared<'a, f32>,
+    /// Row `i` of the inputs is row `rows[i]` of the source; `None`: row `i`.
+    pub rows: Option<&'a [u32]>,
+    /// RMSNorm weight and epsilon.
+    pub norm: Option<(&'a [f32], f32)>,
+    pub inputs: Inputs<'a>,
+}
+
+impl Phase for Prepare<'_> {
+    fn chunks(&self) -> usize {
+        if self.inputs.tiled { tile_count(self.inputs.tokens) } else { self.inputs.tokens }
+    }
+
+    fn run(&self, chunk: usize, lane: &mut Lane) {
+        let Inputs { tokens, cols, needs, tiled, .. } = self.inputs;
+        let groups = cols.div_ceil(256);
+        let range = if tiled { tile_tokens(tokens, chunk) } else { chunk..chunk + 1 };
+        let n = range.len();
+        let normed = lane.rows.get::<f32>(n * cols);
+        for (i, token) in range.clone().enumerate() {
+            let from = self.rows.map_or(token, |rows| rows[token] as usize) * cols;
+            // SAFETY: the phase before wrote the source, and this one only reads it.
+            let x = unsafe { self.source.read(from..from + cols) };
+            let out = &mut normed[i * cols..(i + 1) * cols];
+            match self.norm {
+                // SAFETY: the tier was chosen for this processor.
+                Some((weight, eps)) => unsafe { (self.tier.rms_norm)(x, weight, eps, out) },
+                None => out.copy_from_slice(x),
+            }
+        }
+        if needs.plain {
+            // SAFETY: these tokens are this chunk's.
+            unsafe { self.inputs.plain.write(range.start * cols..range.end * cols) }.copy_from_slice(normed);
+        }
+        if needs.a256 {
+            // SAFETY (both): these tokens, or this tile, are this chunk's; the tier fits the processor.
+            if tiled {
+                let rows = lane.partial.get::<Act256>(n * groups);
+                unsafe { (self.tier.quantize_256)(normed, rows) };
+                let rows: Vec<&[Act256]> = rows.chunks(groups).collect();
+                panel::pack_256(&rows, unsafe { self.inputs.tiles_256.write(chunk * groups..(chunk + 1) * groups) });
+            } else {
+                let out = unsafe { self.inputs.rows_256.write(chunk * groups..(chunk + 1) * groups) };
+                unsafe { (self.tier.quantize_256)(normed, out) };
+            }
+        }
+        if needs.a32 {
+            // SAFETY: as above.
+            if tiled {
+                let rows = lane.partial.get::<Act32x8>(n * groups);
+                for (x, out) in normed.chunks(cols).zip(rows.chunks_mut(groups)) {
+                    unsafe { (self.tier.quantize_32)(x, out) };
+                }
+                let rows: Vec<&[Act32x8]> = rows.chunks(groups).collect();
+                panel::pack_32(&rows, unsafe { self.inputs.tiles_32.write(chunk * groups..(chunk + 1) * groups) });
+            } else {
+                let out = unsafe { self.inputs.rows_32.write(chunk * groups..(chunk + 1) * groups) };
+                unsafe { (self.tier.quantize_32)(normed, out) };
+            }
+        }
+    }
+}
+
+/// One matrix of a [`Matmul`], or two that make one output.
+pub struct Part<'a> {
+    pub weight: Weight<'a>,
+    /// Then the output is `silu(gate · x) * (weight · x)`; of the same shape as `weight`.
+    pub gate: Option<Weight<'a>>,
+    pub bias: Option<&'a [f32]>,
+    /// Row `r` of the weight times token `t` goes to `t * stride + r`.
+    pub out: Shared<'a, f32>,
+    pub stride: usize,
+    /// Add to what is there (residual) instead of replacing it.
+    pub add: bool,
+}
+
+/// Phase: `out = weight · inputs` for every part; the parts' outputs do not overlap.
+pub struct Matmul<'a> {
+    tier: &'static Tier,
+    inputs: Inputs<'a>,
+    parts: Vec<Part<'a>>,
+    /// Rows in a chunk of each part, and the number of chunks up to and including it.
+    plan: Vec<(usize, usize)>,
+}
+
+/// Bytes of weights in a chunk when there are few tokens: large enough that handing it out costs nothing, small enough
+/// that no core waits long for another.
+const CHUNK_BYTES: usize = 96 << 10;
+
+impl<'a> Matmul<'a> {
+    pub fn new(tier: &'static Tier, inputs: Inputs<'a>, parts: Vec<Part<'a>>) -> Self {
+        let mut chunks = 0;
+        let plan = parts
+            .iter()
+            .map(|part| {
+                assert_eq!(part.weight.cols, inputs.cols, "columns of weight and input");
+                assert!(part.gate.is_none_or(|g| g.rows == part.weight.rows && g.cols == part.weight.cols));
+                assert!(part.bias.is_none_or(|b| b.len() == part.weight.rows));
+                let rows = if inputs.tiled && part.weight.activation() != Activation::F32 {
+                    GROUP_ROWS
+                } else {
+                    let tokens = if part.weight.activation() == Activation::F32 { inputs.tokens } else { 1 };
+                    (CHUNK_BYTES / part.weight.row_bytes() / tokens.max(1)).clamp(4, 256).next_multiple_of(4)
+                };
+                chunks += part.weight.rows.div_ceil(rows);
+                (rows, chunks)
+            })
+            .collect();
+        Self { tier, inputs, parts, plan }
+    }
+
+    /// `weight[rows] · tokens` into `out[t * rows.len() + r]`.
+    fn few(&self, weight: &Weight, rows: Range<usize>, scratch: &mut Aligned, out: &mut [f32]) {
+        let (n, row_bytes, cols, tokens) = (rows.len(), weight.row_bytes(), self.inputs.cols, self.inputs.tokens);
+        let data = weight.data[rows.start * row_bytes..rows.end * row_bytes].as_ptr();
+        let groups = cols.div_ceil(256);
+        assert!(out.len() >= tokens * n);
+        let out = out.as_mut_ptr();
+        // SAFETY: the weights' rows and the output have these sizes; the inputs were written by the phase before and
+        // are only read now; the tier fits the processor.
+        unsafe {
+            match weight.activation() {
+                Activation::F32 => {
+                    let x = self.inputs.plain.read(0..tokens * cols).as_ptr();
+                    let scratch = scratch.get::<f32>(float::scratch_len(cols)).as_mut_ptr();
+                    (self.tier.rows_float)(weight.ty, data, n, cols, x, tokens, scratch, out, n);
+                }
+                Activation::A256 => {
+                    let x = self.inputs.rows_256.read(0..tokens * groups);
+                    let rows: Vec<*const Act256> = x.chunks(groups).map(|row| row.as_ptr()).collect();
+                    (self.tier.rows_256)(weight.ty, data, row_bytes, n, &rows, out, n);
+                }
+                Activation::A32 => {
+                    let x = self.inputs.rows_32.read(0..tokens * groups);
+                    let rows: Vec<*const Act32x8> = x.chunks(groups).map(|row| row.as_ptr()).collect();
+                    (self.tier.rows_32)(weight.ty, data, row_bytes, n, &rows, out, n);
+                }
+            }
+        }
+    }
+
+    /// `weight[rows] · tokens of some tiles` into `out[tile][token][GROUP_ROWS]`.
+    fn many(&self, weight: &Weight, rows: Range<usize>, tiles: Range<usize>, scratch: &mut Aligned, out: &mut [f32]) {
+        let (row_bytes, tokens) = (weight.row_bytes(), self.inputs.tokens);
+        let groups = self.inputs.cols.div_ceil(256);
+        assert!(out.len() >= tiles.len() * TILE * GROUP_ROWS);
+        let data = &weight.data[rows.start * row_bytes..rows.end * row_bytes];
+        // Rows beyond the last repeat it; what they give is not used.
+        let pointers = std::array::from_fn(|r| data[r.min(rows.len() - 1) * row_bytes..].as_ptr());
+        let scratch = scratch.get::<u8>(panel::PANEL_BYTES).as_mut_ptr();
+        let blocks = self.inputs.cols / weight.ty.block_len();
+        let kernels = self.tier.panels.as_ref().expect("inputs are tiled only then");
+        // SAFETY: as in `few`; every tile has `groups` blocks.
+        unsafe {
+            if weight.activation() == Activation::A256 {
+                let all = self.inputs.tiles_256.read(0..tile_count(tokens) * groups);
+                let list: Vec<_> = tiles.map(|i| (all[i * groups..].as_ptr(), tile_tokens(tokens, i).len())).collect();
+                (kernels.group_256)(weight.ty, &pointers, blocks, &list, scratch, out.as_mut_ptr());
+            } else {
+                let all = self.inputs.tiles_32.read(0..tile_count(tokens) * groups);
+                let list: Vec<_> = tiles.map(|i| (all[i * groups..].as_ptr(), tile_tokens(tokens, i).len())).collect();
+                (kernels.group_32)(weight.ty, &pointers, blocks, &list, scratch, out.as_mut_ptr());
+            }
+        }
+    }
+
+    /// As [`Matmul::many`], also for a weight of plain numbers (beside one that is not).
+    fn many_of_any(
+        &self,
+        weight: &Weight,
+        rows: Range<usize>,
+        tiles: Range<usize>,
+        scratch: &mut Aligned,
+        out: &mut [f32],
+    ) {
+        if weight.activation() != Activation::F32 {
+            return self.many(weight, rows, tiles, scratch, out);
+        }
+        let (cols, row_bytes) = (self.inputs.cols, weight.row_bytes());
+        let data = weight.data[rows.start * row_bytes..rows.end * row_bytes].as_ptr();
+        let scratch = scratch.get::<f32>(float::scratch_len(cols)).as_mut_ptr();
+        for (tile, out) in tiles.zip(out.chunks_mut(TILE * GROUP_ROWS)) {
+            let tokens = tile_tokens(self.inputs.tokens, tile);
+            // SAFETY: as in `few`; `out` has a row of GROUP_ROWS for each token of the tile.
+            unsafe {
+                let x = self.inputs.plain.read(tokens.start * cols..tokens.end * cols).as_ptr();
+                let (n, out) = (rows.len(), out.as_mut_ptr());
+                (self.tier.rows_float)(weight.ty, data, n, cols, x, tokens.len(), scratch, out, GROUP_ROWS);
+            }
+        }
+    }
+
+    /// Writes the results of one token: `y` are rows `first..` of the part.
+    fn write(&self, part: &Part, token: usize, first: usize, y: &mut [f32], gate: Option<&[f32]>) {
+        if let Some(bias) = part.bias {
+            for (y, bias) in y.iter_mut().zip(&bias[first..]) {
+                *y += bias;
+            }
+        }
+        let at = token * part.stride + first;
+        // SAFETY: rows `first..` of this part belong to this chunk.
+        let out = unsafe { part.out.write(at..at + y.len()) };
+        match gate {
+            // SAFETY: the tier fits the processor.
+            Some(gate) => unsafe { (self.tier.swiglu)(gate, y, out) },
+            None if part.add => out.iter_mut().zip(y).for_each(|(out, y)| *out += *y),
+            None => out.copy_from_slice(y),
+        }
+    }
+}
+
+/// Tiles that are computed together, so that their activations stay in the second-level cache.
+const TILES_TOGETHER: usize = 36;
+
+impl Phase for Matmul<'_> {
+    fn chunks(&self) -> usize {
+        self.plan.last().map_or(0, |&(_, end)| end)
+    }
+
+    fn run(&self, chunk: usize, lane: &mut Lane) {
+        let index = self.plan.partition_point(|&(_, end)| end <= chunk);
+        let before = if index == 0 { 0 } else { self.plan[index - 1].1 };
+        let (part, size) = (&self.parts[index], self.plan[index].0);
+        let first = (chunk - before) * size;
+        let rows = first..(first + size).min(part.weight.rows);
+        let (n, tokens) = (rows.len(), self.inputs.tokens);
+        let tiled = self.inputs.tiled;
+        if tiled && part.weight.activation() != Activation::F32 {
+            let len = TILES_TOGETHER * TILE * GROUP_ROWS;
+            let (ys, gates) = lane.partial.get::<f32>(2 * len).split_at_mut(len);
+            for start in (0..tile_count(tokens)).step_by(TILES_TOGETHER) {
+                let tiles = start..tile_count(tokens).min(start + TILES_TOGETHER);
+                self.many_of_any(&part.weight, rows.clone(), tiles.clone(), &mut lane.panel, ys);
+                if let Some(gate) = &part.gate {
+                    self.many_of_any(gate, rows.clone(), tiles.clone(), &mut lane.panel, gates);
+                }
+                for (i, tile) in tiles.enumerate() {
+                    for (t, token) in tile_tokens(tokens, tile).enumerate() {
+                        let at = (i * TILE + t) * GROUP_ROWS;
+                        let gate = part.gate.map(|_| &gates[at..at + n]);
+                        self.write(part, token, first, &mut ys[at..at + n], gate);
+                    }
+                }
+            }
+        } else {
+            let (ys, gates) = lane.partial.get::<f32>(2 * tokens * n).split_at_mut(tokens * n);
+            self.few(&part.weight, rows.clone(), &mut lane.panel, ys);
+            if let Some(gate) = &part.gate {
+                self.few(gate, rows, &mut lane.panel, gates);
+            }
+            for token in 0..tokens {
+                let at = token * n..(token + 1) * n;
+                let gate = part.gate.map(|_| &gates[at.clone()]);
+                self.write(part, token, first, &mut ys[at], gate);
+            }
+        }
+    }
+}
+
+/// Phase: rows of a table (the embedding), dequantised.
+pub struct Lookup<'a> {
+    pub table: Weight<'a>,
+    pub rows: &'a [u32],
+    /// `[rows, cols]`.
+    pub out: Shared<'a, f32>,
+}
+
+impl Phase for Lookup<'_> {
+    fn chunks(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn run(&self, i: usize, _: &mut Lane) {
+        let cols = self.table.cols;
+        // SAFETY: this row is this chunk's.
+        let out = unsafe { self.out.write(i * cols..(i + 1) * cols) };
+        self.table.row(self.rows[i] as usize, out);
+    }
+}

@@ -1,0 +1,78 @@
+//! The vector machine that the kernels are written for: 16 lanes of 32 bits, or 64 bytes.
+//!
+//! An instruction set implements [`Simd`] once, with one 512-bit register, two of 256 or four of 128 bits; the kernels in
+//! `generic/` are then compiled for it inside a function that enables its features. Every operation is exact or rounds
+//! as IEEE 754 says, so all implementations give the same bits.
+#![allow(clippy::missing_safety_doc)] // the contract of all of them is the same: see the trait
+
+/// # Safety
+/// All methods may be called only where the instruction set they use is enabled, and pointers must be valid for the
+/// lanes that are read or written. No alignment is required.
+pub trait Simd: Copy + 'static {
+    /// 16 × f32.
+    type F: Copy;
+    /// 16 × i32 (or 32 × i16 in [`Simd::dot_words`]).
+    type I: Copy;
+    /// 64 × u8 or i8.
+    type B: Copy;
+    /// What stored weight codes are xor-ed with before [`Simd::dot_bytes`] sees them: 0x80 where that instruction takes
+    /// unsigned weights, so that signed code `c` appears as `c + 128`; 0 where it takes signed ones.
+    const FLIP: u8;
+
+    unsafe fn splat(x: f32) -> Self::F;
+    unsafe fn load(p: *const f32) -> Self::F;
+    unsafe fn store(p: *mut f32, x: Self::F);
+    /// The first `n` lanes from memory, the others 0.
+    unsafe fn load_n(p: *const f32, n: usize) -> Self::F;
+    unsafe fn store_n(p: *mut f32, x: Self::F, n: usize);
+    unsafe fn from_f16(p: *const u16) -> Self::F;
+    unsafe fn from_bf16(p: *const u16) -> Self::F;
+    /// Rounds to nearest even.
+    unsafe fn to_f16(p: *mut u16, x: Self::F);
+    unsafe fn add(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn sub(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn mul(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn div(a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, rounded once.
+    unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `if a > b { a } else { b }` (so `b` if either is NaN).
+    unsafe fn max(a: Self::F, b: Self::F) -> Self::F;
+    /// `if a < b { a } else { b }`.
+    unsafe fn min(a: Self::F, b: Self::F) -> Self::F;
+    /// `if a < b { x } else { y }`.
+    unsafe fn if_less(a: Self::F, b: Self::F, x: Self::F, y: Self::F) -> Self::F;
+    unsafe fn abs(a: Self::F) -> Self::F;
+    /// To the nearest integer, ties to even.
+    unsafe fn round(a: Self::F) -> Self::F;
+    /// `2^n` for lanes that hold integers in -126..=127; anything finite for others.
+    unsafe fn exp2i(n: Self::F) -> Self::F;
+    /// The fixed tree: lane i + lane i+8, then +4, +2, +1.
+    unsafe fn sum(a: Self::F) -> f32;
+    /// By [`Simd::max`] over the same tree.
+    unsafe fn max_lane(a: Self::F) -> f32;
+
+    unsafe fn isplat(x: i32) -> Self::I;
+    unsafe fn iload(p: *const i32) -> Self::I;
+    unsafe fn istore(p: *mut i32, x: Self::I);
+    unsafe fn iadd(a: Self::I, b: Self::I) -> Self::I;
+    unsafe fn isub(a: Self::I, b: Self::I) -> Self::I;
+    /// Low 32 bits of the product.
+    unsafe fn imul(a: Self::I, b: Self::I) -> Self::I;
+    unsafe fn isum(a: Self::I) -> i32;
+    unsafe fn to_float(a: Self::I) -> Self::F;
+    /// Rounds to nearest even; the lanes are within the range of i32.
+    unsafe fn to_int(a: Self::F) -> Self::I;
+    /// The low byte of each lane.
+    unsafe fn store_bytes(p: *mut i8, x: Self::I);
+    /// Adds, per lane, the products of the two signed words.
+    unsafe fn dot_words(acc: Self::I, a: Self::I, b: Self::I) -> Self::I;
+
+    unsafe fn bload(p: *const u8) -> Self::B;
+    /// Four bytes repeated 16 times.
+    unsafe fn bsplat(p: *const i32) -> Self::B;
+    /// Adds, per lane, the products of four weight codes (see [`Simd::FLIP`]) with four signed bytes.
+    unsafe fn dot_bytes(acc: Self::I, weights: Self::B, activations: Self::B) -> Self::I;
+    /// `out[i]` gets word `i` of each of the 16 rows: a 16 × 16 transposition of 32-bit words, xor-ed with `flip` bytes.
+    unsafe fn transpose(rows: [*const u8; 16], flip: u8, out: *mut [u8; 64]);
+    unsafe fn prefetch(p: *const u8);
+}

@@ -1,0 +1,210 @@
+//! Every tier against the scalar one, bit for bit.
+use super::{
+    attention::{Attend, Layout, Rotation, RotationTable, Span, Store, tasks},
+    tier::SCALAR,
+    *,
+};
+use crate::{
+    compute::{Phase, Shared, Team},
+    gguf::TensorType,
+    quant::testing::*,
+};
+use proptest::prelude::*;
+
+/// NaNs are all alike: their sign and payload are not specified.
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| if x.is_nan() { 0x7fc0_0000 } else { x.to_bits() }).collect()
+}
+
+fn all_types() -> Vec<TensorType> {
+    [TYPES_256.to_vec(), TYPES_32.to_vec(), TYPES_PLAIN.to_vec()].concat()
+}
+
+/// `weight · x` (and gated by `gate`) by the phases, as the forward pass does it.
+fn multiply(
+    tier: &'static Tier,
+    team: &Team,
+    weight: Weight,
+    gate: Option<Weight>,
+    norm: Option<(&[f32], f32)>,
+    x: &[f32],
+) -> Vec<f32> {
+    let (tokens, mut source) = (x.len() / weight.cols(), x.to_vec());
+    let mut out = vec![1.0f32; tokens * weight.rows()];
+    let mut buffer = InputBuffer::default();
+    let needs = gate.map_or(weight.needs(), |gate| gate.needs().and(weight.needs()));
+    let inputs = buffer.inputs(tier, tokens, weight.cols(), needs);
+    let prepare = Prepare { tier, source: Shared::new(&mut source), rows: None, norm, inputs };
+    let stride = weight.rows();
+    let part = Part { weight, gate, bias: None, out: Shared::new(&mut out), stride, add: gate.is_none() };
+    let matmul = Matmul::new(tier, inputs, vec![part]);
+    team.run(&[&prepare as &dyn Phase, &matmul]).unwrap();
+    out
+}
+
+fn rows_of(ty: TensorType, cols: usize, rows: usize) -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        proptest::collection::vec(any_row(ty, cols / ty.block_len()), rows),
+        proptest::collection::vec(ordinary_row(ty, cols / ty.block_len()), rows),
+    ]
+    .prop_map(|rows| rows.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 24 }))]
+
+    /// All formats, all numbers of tokens around the sizes of tiles, odd row counts, tails.
+    #[test]
+    fn products_are_those_of_the_scalar_tier(
+        (ty, cols, weights) in (prop::sample::select(all_types()), 1usize..5).prop_flat_map(|(ty, n)| {
+            let cols = match ty.block_len() { 256 => 256 * n, 32 => 32 * (5 * n - 4), _ => 19 * n };
+            (Just(ty), Just(cols), rows_of(ty, cols, 37))
+        }),
+        tokens in prop::sample::select(vec![1usize, 2, 6, 7, 8, 9, 15, 21, 37]),
+        seed in activations(37 * 1024),
+    ) {
+        let (one, two) = (Team::new(1), Team::new(2));
+        let weight = Weight::new(ty, &weights, 37, cols);
+        let x: Vec<f32> = seed.into_iter().cycle().take(tokens * cols).collect();
+        let expected = bits(&multiply(&SCALAR, &one, weight, None, None, &x));
+        for tier in available() {
+            for team in [&one, &two] {
+                prop_assert_eq!(&bits(&multiply(tier, team, weight, None, None, &x)), &expected, "{} {:?}", tier.name, ty);
+            }
+        }
+        // Each token alone.
+        for tier in available() {
+            for (t, x) in x.chunks(cols).enumerate() {
+                let y = bits(&multiply(tier, &one, weight, None, None, x));
+                prop_assert_eq!(&y[..], &expected[t * 37..(t + 1) * 37], "{} {:?} token {}", tier.name, ty, t);
+            }
+        }
+    }
+
+    #[test]
+    fn gated_products_are_those_of_the_scalar_tier(
+        gate_type in prop::sample::select(vec![TensorType::Q4_K, TensorType::Q8_0, TensorType::F32]),
+        tokens in 1usize..12,
+        (gate, up) in (ordinary_row(TensorType::Q4_K, 33), ordinary_row(TensorType::Q6_K, 33)),
+        seed in activations(12 * 256),
+    ) {
+        let one = Team::new(1);
+        let bytes: Vec<u8> = match gate_type {
+            TensorType::Q4_K => gate,
+            TensorType::Q8_0 => gate.iter().cycle().take(33 * 8 * 34).map(|b| b & 0x3f).collect(),
+            _ => (0..33 * 256).flat_map(|i| (i as f32 * 1e-3).sin().to_le_bytes()).collect(),
+        };
+        let (gate, up) = (Weight::new(gate_type, &bytes, 33, 256), Weight::new(TensorType::Q6_K, &up, 33, 256));
+        let norm = [0.5f32; 256];
+        let x = &seed[..tokens * 256];
+        let expected = bits(&multiply(&SCALAR, &one, up, Some(gate), Some((&norm, 1e-5)), x));
+        for tier in available() {
+            prop_assert_eq!(&bits(&multiply(tier, &one, up, Some(gate), Some((&norm, 1e-5)), x)), &expected, "{}", tier.name);
+        }
+    }
+
+    #[test]
+    fn rows_are_those_of_the_scalar_tier(
+        x in any_activations(1280), w in activations(1280), len in 1usize..200, eps in 0.0f32..0.1,
+    ) {
+        for tier in available() {
+            let run = |tier: &Tier| {
+                let (mut norm, mut glu) = (vec![0.0; len], vec![0.0; len]);
+                let (mut a, mut b) = (vec![crate::quant::Act256::ZERO; 5], vec![crate::quant::Act32x8::ZERO; 5]);
+                // SAFETY: an available tier, slices of fitting lengths.
+                unsafe {
+                    (tier.rms_norm)(&x[..len], &w[..len], eps, &mut norm);
+                    (tier.swiglu)(&x[..len], &w[..len], &mut glu);
+                    (tier.quantize_256)(&x, &mut a);
+                    (tier.quantize_32)(&x, &mut b);
+                }
+                let q: Vec<i8> = a.iter().flat_map(|a| a.q).chain(b.iter().flat_map(|b| b.q)).collect();
+                let d: Vec<f32> = a.iter().map(|a| a.d).chain(b.iter().flat_map(|b| b.d)).collect();
+                let sums: Vec<i32> =
+                    a.iter().flat_map(|a| a.sums16.map(i32::from)).chain(b.iter().flat_map(|b| b.sums)).collect();
+                (bits(&norm), bits(&glu), q, bits(&d), sums)
+            };
+            prop_assert_eq!(run(tier), run(&SCALAR), "{}", tier.name);
+        }
+    }
+}
+
+/// Stores and attends `n` positions of one sequence, `at_once` rows at a time.
+fn attention(
+    tier: &'static Tier,
+    format: KvFormat,
+    head_dim: usize,
+    n: usize,
+    at_once: usize,
+    window: Option<usize>,
+) -> Vec<f32> {
+    let (heads, kv_heads) = (6, 2);
+    let layout = Layout { format, head_dim, kv_heads, layers: 2 };
+    let mut memory = vec![vec![0u64; layout.page_bytes().div_ceil(8)]; n.div_ceil(CHUNK)];
+    let pages: Vec<Page> = memory.iter_mut().map(|page| Page(page.as_mut_ptr().cast())).collect();
+    let noise = |seed: usize, i: usize| ((i * 7919 + seed * 104729) % 2003) as f32 / 500.0 - 2.0;
+    let team = Team::new(2);
+    let mut all = Vec::new();
+    for start in (0..n).step_by(at_once) {
+        let rows = at_once.min(n - start);
+        let take =
+            |seed, len: usize| -> Vec<f32> { (start * len..(start + rows) * len).map(|i| noise(seed, i)).collect() };
+        let (mut q, mut k, mut v) =
+            (take(1, heads * head_dim), take(2, kv_heads * head_dim), take(3, kv_heads * head_dim));
+        let mut out = vec![0.0f32; rows * heads * head_dim];
+        let spans = [Span { rows: 0..rows, position: start, origin: 0, first_page: 0 }];
+        let frequencies: Vec<f64> = (0..head_dim / 4).map(|i| 0.3f64.powi(i as i32)).collect();
+        let mut table = vec![0.0f32; rows * 2 * frequencies.len()];
+        let table = Shared::new(&mut table);
+        let queries = Shared::new(&mut q);
+        let tasks = tasks(&spans, heads, kv_heads);
+        let fill = RotationTable { spans: &spans, frequencies: &frequencies, magnitude: 1.1, table };
+        let store = Store {
+            tier,
+            spans: &spans,
+            pages: &pages,
+            layout,
+            layer: 1,
+            heads,
+            queries,
+            keys: Shared::new(&mut k),
+            values: Shared::new(&mut v),
+            rotation: Rotation::Interleaved,
+            table,
+            pairs: frequencies.len(),
+            query_scale: 0.2,
+        };
+        let attend = Attend {
+            tier,
+            spans: &spans,
+            tasks: &tasks,
+            pages: &pages,
+            layout,
+            layer: 1,
+            heads,
+            window,
+            softcap: 0.0,
+            sinks: None,
+            queries,
+            out: Shared::new(&mut out),
+        };
+        team.run(&[&fill as &dyn Phase, &store, &attend]).unwrap();
+        all.extend(out);
+    }
+    all
+}
+
+#[test]
+fn attention_is_the_same_in_all_tiers_and_however_it_is_cut() {
+    for format in [KvFormat::F32, KvFormat::F16, KvFormat::Q8_0] {
+        for (head_dim, n, window) in [(32, 150, None), (20, 70, None), (64, 1100, None), (32, 300, Some(50))] {
+            let expected = bits(&attention(&SCALAR, format, head_dim, n, n, window));
+            for tier in available() {
+                for at_once in [n, 37, 1] {
+                    let found = bits(&attention(tier, format, head_dim, n, at_once, window));
+                    assert!(found == expected, "{} {format:?} {head_dim} {n} in {at_once} {window:?}", tier.name);
+                }
+            }
+        }
+    }
+}

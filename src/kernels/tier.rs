@@ -1,0 +1,153 @@
+//! The instruction-set tiers: which there are, and which one this process uses.
+use super::{
+    generic::{
+        attention::{self, Heads, KvFormat, QueryRow},
+        panel::{GROUP_ROWS, Tile32, Tile256},
+    },
+    scalar,
+};
+use crate::{
+    gguf::TensorType,
+    quant::{self, Act32x8, Act256},
+};
+use std::sync::OnceLock;
+
+/// The kernels of one instruction set, as function pointers chosen once. All tiers give the same bits.
+///
+/// # Safety
+/// The functions may be called only on processors that have the tier's features (so only through [`tier`] and
+/// [`available`]), with pointers valid for what their generic twins read and write.
+pub struct Tier {
+    pub name: &'static str,
+    /// [`super::generic::batch::rows_256`].
+    pub rows_256: unsafe fn(TensorType, *const u8, usize, usize, &[*const Act256], *mut f32, usize),
+    /// [`super::generic::batch::rows_32`] (the fourth argument is the number of blocks in a row).
+    pub rows_32: unsafe fn(TensorType, *const u8, usize, usize, &[*const Act32x8], *mut f32, usize),
+    /// [`super::generic::float::rows`].
+    pub rows_float: RowsFloat,
+    /// Whether many tokens go through panels; otherwise the functions above do them all.
+    pub panels: Option<Panels>,
+    pub rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    pub swiglu: unsafe fn(&[f32], &[f32], &mut [f32]),
+    pub quantize_256: unsafe fn(&[f32], &mut [Act256]),
+    pub quantize_32: unsafe fn(&[f32], &mut [Act32x8]),
+    /// [`attention::attend`].
+    pub attend: unsafe fn(&Heads, &[QueryRow], *mut f32),
+    /// [`attention::append`].
+    pub append: unsafe fn(KvFormat, usize, *const f32, *const f32, usize, *mut u8, *mut u8),
+}
+
+type RowsFloat = unsafe fn(TensorType, *const u8, usize, usize, *const f32, usize, *mut f32, *mut f32, usize);
+
+/// [`super::generic::panel::group_256`] and `group_32`.
+pub struct Panels {
+    pub group_256:
+        unsafe fn(TensorType, &[*const u8; GROUP_ROWS], usize, &[(*const Tile256, usize)], *mut u8, *mut f32),
+    pub group_32: unsafe fn(TensorType, &[*const u8; GROUP_ROWS], usize, &[(*const Tile32, usize)], *mut u8, *mut f32),
+}
+
+/// The tier this process uses: the best one the processor has, or the one that the environment variable `REALM_ISA`
+/// names (if it is available).
+pub fn tier() -> &'static Tier {
+    static CHOSEN: OnceLock<&'static Tier> = OnceLock::new();
+    CHOSEN.get_or_init(|| {
+        let all = available();
+        let wanted = std::env::var("REALM_ISA").unwrap_or_default();
+        all.iter().find(|tier| tier.name == wanted).unwrap_or(&all[0])
+    })
+}
+
+/// The tiers that this processor can run, best first.
+pub fn available() -> Vec<&'static Tier> {
+    let mut tiers: Vec<&'static Tier> = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    if super::x86_64::avx512::detected() {
+        tiers.push(&super::x86_64::AVX512);
+    }
+    tiers.push(&SCALAR);
+    tiers
+}
+
+/// The definition itself, for processors without a tier of their own and for tests.
+pub static SCALAR: Tier = Tier {
+    name: "scalar",
+    rows_256: scalar_rows_256,
+    rows_32: scalar_rows_32,
+    rows_float: scalar_rows_float,
+    panels: None,
+    rms_norm: |x, weight, eps, out| scalar::rms_norm(x, weight, eps, out),
+    swiglu: |gate, up, out| scalar::swiglu(gate, up, out),
+    quantize_256: |row, out| quant::quantize_256(row, out),
+    quantize_32: |row, out| quant::quantize_32(row, out),
+    attend: |heads, rows, scratch| {
+        // SAFETY: plain arrays need no instruction set; the rest is the caller's promise.
+        unsafe { attention::attend::<super::portable::Portable>(heads, rows, scratch) }
+    },
+    append: attention::append,
+};
+
+unsafe fn scalar_rows_256(
+    ty: TensorType,
+    weights: *const u8,
+    row_bytes: usize,
+    rows: usize,
+    tokens: &[*const Act256],
+    out: *mut f32,
+    stride: usize,
+) {
+    let blocks = row_bytes / ty.block_bytes();
+    for r in 0..rows {
+        for (t, &token) in tokens.iter().enumerate() {
+            // SAFETY: rows, tokens and output are as large as the caller promised.
+            unsafe {
+                let row = std::slice::from_raw_parts(weights.add(r * row_bytes), row_bytes);
+                *out.add(t * stride + r) = scalar::dot_256(ty, row, std::slice::from_raw_parts(token, blocks));
+            }
+        }
+    }
+}
+
+unsafe fn scalar_rows_32(
+    ty: TensorType,
+    weights: *const u8,
+    row_bytes: usize,
+    rows: usize,
+    tokens: &[*const Act32x8],
+    out: *mut f32,
+    stride: usize,
+) {
+    let blocks = row_bytes / ty.block_bytes();
+    for r in 0..rows {
+        for (t, &token) in tokens.iter().enumerate() {
+            // SAFETY: rows, tokens and output are as large as the caller promised.
+            unsafe {
+                let row = std::slice::from_raw_parts(weights.add(r * row_bytes), row_bytes);
+                let token = std::slice::from_raw_parts(token, blocks.div_ceil(8));
+                *out.add(t * stride + r) = scalar::dot_32(ty, row, token, blocks);
+            }
+        }
+    }
+}
+
+unsafe fn scalar_rows_float(
+    ty: TensorType,
+    weights: *const u8,
+    rows: usize,
+    cols: usize,
+    x: *const f32,
+    tokens: usize,
+    _: *mut f32,
+    out: *mut f32,
+    stride: usize,
+) {
+    let row_bytes = cols * ty.block_bytes();
+    for r in 0..rows {
+        for t in 0..tokens {
+            // SAFETY: rows, tokens and output are as large as the caller promised.
+            unsafe {
+                let row = std::slice::from_raw_parts(weights.add(r * row_bytes), row_bytes);
+                *out.add(t * stride + r) = scalar::dot_f32(ty, row, std::slice::from_raw_parts(x.add(t * cols), cols));
+            }
+        }
+    }
+}

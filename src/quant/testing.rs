@@ -1,0 +1,76 @@
+//! Rows and activations for the tests of this module and of every kernel tier.
+use crate::gguf::TensorType;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// The types with blocks of 32 elements.
+pub const TYPES_32: [TensorType; 7] = {
+    use TensorType::*;
+    [Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, MXFP4]
+};
+/// The types with super-blocks of 256 elements.
+pub const TYPES_256: [TensorType; 6] = {
+    use TensorType::*;
+    [Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS]
+};
+/// The types of plain numbers.
+pub const TYPES_PLAIN: [TensorType; 3] = [TensorType::F32, TensorType::F16, TensorType::BF16];
+
+/// Where the f16 numbers of a block lie.
+fn f16_offsets(ty: TensorType) -> &'static [usize] {
+    use TensorType::*;
+    match ty {
+        Q4_1 | Q5_1 | Q4_K | Q5_K => &[0, 2],
+        Q4_0 | Q5_0 | Q8_0 | IQ4_NL | IQ4_XS => &[0],
+        Q2_K => &[80, 82],
+        Q3_K => &[108],
+        Q6_K => &[208],
+        _ => &[],
+    }
+}
+
+/// Any bytes at all: random, or one byte throughout (which makes codes, scales and minima saturate together).
+pub fn any_row(ty: TensorType, blocks: usize) -> impl Strategy<Value = Vec<u8>> {
+    let len = blocks * ty.block_bytes();
+    let saturated = prop::sample::select(vec![0x00, 0x08, 0x7f, 0x80, 0x88, 0xf7, 0xff]);
+    prop_oneof![vec(any::<u8>(), len), saturated.prop_map(move |byte: u8| vec![byte; len])]
+}
+
+/// Random codes, with scales and minima (or, in plain types, numbers) of magnitude at most 1.
+pub fn ordinary_row(ty: TensorType, blocks: usize) -> impl Strategy<Value = Vec<u8>> {
+    let numbers = vec(-1.0f32..=1.0, blocks * 2);
+    (vec(any::<u8>(), blocks * ty.block_bytes()), numbers).prop_map(move |(mut row, numbers)| {
+        for (block, numbers) in row.chunks_exact_mut(ty.block_bytes()).zip(numbers.chunks_exact(2)) {
+            match ty {
+                TensorType::F32 => block.copy_from_slice(&numbers[0].to_le_bytes()),
+                TensorType::F16 => block.copy_from_slice(&half::f16::from_f32(numbers[0]).to_le_bytes()),
+                TensorType::BF16 => block.copy_from_slice(&half::bf16::from_f32(numbers[0]).to_le_bytes()),
+                TensorType::MXFP4 => block[0] = 110 + block[0] % 32,
+                _ => {
+                    for (&at, &number) in f16_offsets(ty).iter().zip(numbers) {
+                        block[at..at + 2].copy_from_slice(&half::f16::from_f32(number).to_le_bytes());
+                    }
+                }
+            }
+        }
+        row
+    })
+}
+
+/// Activations of ordinary size.
+pub fn activations(n: usize) -> impl Strategy<Value = Vec<f32>> {
+    vec(-8.0f32..8.0, n)
+}
+
+/// Any numbers: of all magnitudes, zeros, subnormals, infinities and NaNs.
+pub fn any_activations(n: usize) -> impl Strategy<Value = Vec<f32>> {
+    let finite = prop::num::f32::POSITIVE | prop::num::f32::NEGATIVE;
+    let tiny = finite | prop::num::f32::ZERO | prop::num::f32::SUBNORMAL;
+    prop_oneof![
+        vec(prop::num::f32::ZERO | prop::num::f32::SUBNORMAL, n),
+        vec(finite | prop::num::f32::NORMAL, n),
+        vec(tiny, n),
+        vec(prop::num::f32::ANY, n),
+        Just(vec![0.0; n]),
+    ]
+}
