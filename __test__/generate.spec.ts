@@ -56,7 +56,7 @@ test('control tokens that are written in a prompt stay text', async (t) => {
 
 test('maxTokens ends an answer', async (t) => {
   const id = await embeddedId()
-  for (const maxTokens of [1, 2, 5]) {
+  for (const maxTokens of [0, 1, 2, 5]) {
     const { tokens, text, finishReason, usage } = await generate(id, days, { ...greedy, maxTokens })
     t.is(tokens.length, maxTokens)
     t.is(usage.completionTokens, maxTokens)

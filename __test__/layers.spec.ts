@@ -163,7 +163,8 @@ test('truncate forgets, and what follows is as if it had never been', async (t) 
   cache.truncate(0)
   t.is(cache.length, 0)
   same(t, await inPieces(id, tokens, tokens.length, cache), expected)
-  t.throws(() => cache.truncate(tokens.length + 1), { code: 'ERR_REALM_INVALID_ARGUMENT' })
+  cache.truncate(tokens.length + 1)
+  t.is(cache.length, tokens.length)
 })
 
 test('a fork goes its own way', async (t) => {

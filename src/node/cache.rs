@@ -60,7 +60,7 @@ impl KvCache {
         sync(env, || Ok(self.account.cache.len() as f64))
     }
 
-    /// Forgets the tokens from `length` on. Throws when the cache holds fewer, or is disposed.
+    /// Forgets the tokens from `length` on, if it holds any. Throws when the cache is disposed or a layer runs on it.
     #[napi(catch_unwind, ts_args_type = "length: number")]
     pub fn truncate<'env>(&self, env: &'env Env, length: Unknown<'env>) -> napi::Result<()> {
         sync(env, || {
@@ -70,7 +70,8 @@ impl KvCache {
         })
     }
 
-    /// An independent cache with the same content. Throws when the cache is disposed.
+    /// An independent cache with the same content; memory is shared until one of the two changes it. Throws when the cache
+    /// is disposed or a layer runs on it.
     #[napi(catch_unwind)]
     pub fn fork(&self, env: &Env) -> napi::Result<KvCache> {
         sync(env, || {

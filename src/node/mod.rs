@@ -9,7 +9,7 @@
 //! - A function that returns a promise never throws, it rejects. The others (`generateStream` among them) throw.
 //! - Arguments arrive as `Unknown` and are checked in [`args`], so that a wrong one is always
 //!   `ERR_REALM_INVALID_ARGUMENT` with a message that names it.
-//! - Work runs on the blocking pool of [`runtime`]; results become JavaScript values on the JavaScript thread.
+//! - Work runs on the blocking pool of the engine ([`runtime`]); results become JavaScript values on the JavaScript thread.
 mod abort;
 mod args;
 mod bytes;

@@ -92,7 +92,7 @@ pub fn generate_options(options: &Options) -> Checked<engine::GenerateOptions> {
     let above =
         |arg: Arg, least: f64, expected| Ok(arg.number(expected, |x| x >= least && (x as f32).is_finite())? as f32);
     Ok(engine::GenerateOptions {
-        max_tokens: options.read("maxTokens", |arg| arg.integer(1..=u32::MAX.into()))?,
+        max_tokens: options.read("maxTokens", |arg| arg.integer(0..=u32::MAX.into()))?,
         temperature: options.read("temperature", |arg| above(arg, 0.0, "a finite number that is not negative"))?,
         top_k: options.read("topK", |arg| arg.integer(0..=u32::MAX.into()))?,
         top_p: options.read("topP", fraction)?,
