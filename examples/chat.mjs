@@ -86,10 +86,14 @@ function describe(model) {
   return `${model.name} · ${model.quantization} · ${parameters.format(model.parameterCount)} parameters`
 }
 
-function statistics({ usage, timings }) {
+function statistics({ finishReason, usage, timings }) {
   const count = usage.completionTokens
-  const speed = timings.generateMs > 0 ? `${((1000 * count) / timings.generateMs).toFixed(1)} tokens/s · ` : ''
-  return `${count} ${count === 1 ? 'token' : 'tokens'} · ${speed}first token after ${timings.firstTokenMs.toFixed(0)} ms`
+  const parts = [`${count} ${count === 1 ? 'token' : 'tokens'}`]
+  // The clock starts with the first token; at an end token it also covers the step that found it.
+  const steps = finishReason === 'length' ? count - 1 : count
+  if (steps > 0 && timings.generateMs > 0) parts.push(`${((1000 * steps) / timings.generateMs).toFixed(1)} tokens/s`)
+  if (count > 0) parts.push(`first token after ${timings.firstTokenMs.toFixed(0)} ms`)
+  return parts.join(' · ')
 }
 
 /** Streams one answer to stdout and resolves to its text; to what there is of it when `signal` fires. */
