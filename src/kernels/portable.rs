@@ -40,26 +40,12 @@ impl Simd for Portable {
         unsafe { p.cast::<F>().write_unaligned(x) }
     }
     #[inline(always)]
-    unsafe fn load_n(p: *const f32, n: usize) -> F {
-        std::array::from_fn(|i| if i < n { unsafe { *p.add(i) } } else { 0.0 })
-    }
-    #[inline(always)]
-    unsafe fn store_n(p: *mut f32, x: F, n: usize) {
-        for (i, x) in x.into_iter().enumerate().take(n) {
-            unsafe { *p.add(i) = x }
-        }
-    }
-    #[inline(always)]
     unsafe fn from_f16(p: *const u16) -> F {
         unsafe { p.cast::<[u16; 16]>().read_unaligned().map(|h| f16::from_bits(h).to_f32()) }
     }
     #[inline(always)]
     unsafe fn from_bf16(p: *const u16) -> F {
         unsafe { p.cast::<[u16; 16]>().read_unaligned().map(|h| bf16::from_bits(h).to_f32()) }
-    }
-    #[inline(always)]
-    unsafe fn to_f16(p: *mut u16, x: F) {
-        unsafe { p.cast::<[u16; 16]>().write_unaligned(x.map(|x| f16::from_f32(x).to_bits())) }
     }
     #[inline(always)]
     unsafe fn add(a: F, b: F) -> F {
@@ -191,6 +177,4 @@ impl Simd for Portable {
             }
         }
     }
-    #[inline(always)]
-    unsafe fn prefetch(_: *const u8) {}
 }

@@ -22,13 +22,8 @@ pub trait Simd: Copy + 'static {
     unsafe fn splat(x: f32) -> Self::F;
     unsafe fn load(p: *const f32) -> Self::F;
     unsafe fn store(p: *mut f32, x: Self::F);
-    /// The first `n` lanes from memory, the others 0.
-    unsafe fn load_n(p: *const f32, n: usize) -> Self::F;
-    unsafe fn store_n(p: *mut f32, x: Self::F, n: usize);
     unsafe fn from_f16(p: *const u16) -> Self::F;
     unsafe fn from_bf16(p: *const u16) -> Self::F;
-    /// Rounds to nearest even.
-    unsafe fn to_f16(p: *mut u16, x: Self::F);
     unsafe fn add(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn sub(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn mul(a: Self::F, b: Self::F) -> Self::F;
@@ -74,5 +69,4 @@ pub trait Simd: Copy + 'static {
     unsafe fn dot_bytes(acc: Self::I, weights: Self::B, activations: Self::B) -> Self::I;
     /// `out[i]` gets word `i` of each of the 16 rows: a 16 × 16 transposition of 32-bit words, xor-ed with `flip` bytes.
     unsafe fn transpose(rows: [*const u8; 16], flip: u8, out: *mut [u8; 64]);
-    unsafe fn prefetch(p: *const u8);
 }

@@ -52,14 +52,6 @@ impl Simd for Avx512 {
         unsafe { _mm512_storeu_ps(p, x) }
     }
     #[inline(always)]
-    unsafe fn load_n(p: *const f32, n: usize) -> __m512 {
-        unsafe { _mm512_maskz_loadu_ps(((1u32 << n) - 1) as __mmask16, p) }
-    }
-    #[inline(always)]
-    unsafe fn store_n(p: *mut f32, x: __m512, n: usize) {
-        unsafe { _mm512_mask_storeu_ps(p, ((1u32 << n) - 1) as __mmask16, x) }
-    }
-    #[inline(always)]
     unsafe fn from_f16(p: *const u16) -> __m512 {
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
     }
@@ -69,10 +61,6 @@ impl Simd for Avx512 {
             let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
         }
-    }
-    #[inline(always)]
-    unsafe fn to_f16(p: *mut u16, x: __m512) {
-        unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(x)) }
     }
     #[inline(always)]
     unsafe fn add(a: __m512, b: __m512) -> __m512 {
@@ -205,10 +193,6 @@ impl Simd for Avx512 {
                 _mm512_storeu_si512(out.add(i).cast(), x);
             }
         }
-    }
-    #[inline(always)]
-    unsafe fn prefetch(p: *const u8) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 }
 
