@@ -1,9 +1,14 @@
 //! x86-64 instruction sets.
 pub mod avx512;
+mod decode;
 
 use super::{
-    formats::{with_format_32, with_format_256},
-    generic::{attention, batch, float, panel, vector},
+    formats::{with_count, with_format_32, with_format_256},
+    generic::{
+        attention, batch, float,
+        panel::{self, TILE},
+        vector,
+    },
     tier::{Panels, Tier},
 };
 use crate::{
@@ -12,6 +17,7 @@ use crate::{
     quant::{Act32x8, Act256},
 };
 use avx512::Avx512;
+use decode::{ROWS, by_four_rows};
 
 /// AVX-512 with VNNI, VBMI and GFNI (Ice Lake, Zen 4 and later).
 pub static AVX512: Tier = Tier {
@@ -31,13 +37,42 @@ pub static AVX512: Tier = Tier {
 avx512_kernel! {
     fn rows_256(ty: TensorType, weights: *const u8, row_bytes: usize, rows: usize, tokens: &[*const Act256],
         out: *mut f32, stride: usize) {
-        with_format_256!(ty, W => batch::rows_256::<Avx512, W>(weights, row_bytes, rows, tokens, out, stride))
+        macro_rules! special {
+            ($($kernel:tt)*) => {
+                by_four_rows!(weights, row_bytes, rows, tokens, out, stride, Act256,
+                    |T, w, group, o| decode::$($kernel)*::<T>(w, row_bytes, group, o, stride))
+            };
+        }
+        let done = match ty {
+            TensorType::Q4_K => special!(q4_k),
+            TensorType::Q5_K => special!(q5_k),
+            TensorType::Q6_K => special!(q6_k),
+            _ => 0,
+        };
+        let (weights, out) = (weights.add(done * row_bytes), out.add(done));
+        with_format_256!(ty, W => batch::rows_256::<Avx512, W>(weights, row_bytes, rows - done, tokens, out, stride))
     }
 }
 avx512_kernel! {
     fn rows_32(ty: TensorType, weights: *const u8, row_bytes: usize, rows: usize, tokens: &[*const Act32x8],
         out: *mut f32, stride: usize) {
-        with_format_32!(ty, W => batch::rows_32::<Avx512, W>(weights, row_bytes, rows, tokens, out, stride))
+        macro_rules! special {
+            ($W:ident) => {
+                by_four_rows!(weights, row_bytes, rows, tokens, out, stride, Act32x8,
+                    |T, w, group, o| decode::blocks_32::<decode::$W, T>(w, row_bytes, group, o, stride))
+            };
+        }
+        let done = match ty {
+            TensorType::Q4_0 => special!(Q40),
+            TensorType::Q4_1 => special!(Q41),
+            TensorType::Q5_0 => special!(Q50),
+            TensorType::Q5_1 => special!(Q51),
+            TensorType::Q8_0 => special!(Q80),
+            TensorType::IQ4_NL => special!(Iq4Nl),
+            _ => special!(Mxfp4),
+        };
+        let (weights, out) = (weights.add(done * row_bytes), out.add(done));
+        with_format_32!(ty, W => batch::rows_32::<Avx512, W>(weights, row_bytes, rows - done, tokens, out, stride))
     }
 }
 avx512_kernel! {
