@@ -2,6 +2,7 @@
 use super::{
     args::{Arg, bytes_now},
     errors::{Checked, Failure},
+    runtime,
 };
 use crate::engine;
 use napi::{
@@ -9,10 +10,18 @@ use napi::{
     bindgen_prelude::{Uint8ArraySlice, Unknown},
     threadsafe_function::ThreadsafeFunction,
 };
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    thread::sleep,
+    time::Duration,
+};
 
 /// How much is copied before the event loop gets its turn: some milliseconds' worth.
 const SLICE: usize = 16 << 20;
+
+/// How long it has for that. Without a pause it might not turn at all: Node serves the next call to a thread-safe function
+/// at once if it arrives before the last one has returned.
+const TURN: Duration = Duration::from_millis(1);
 
 /// A copy of a `Uint8Array` in the making. The first slice is copied at once, the rest slice by slice on the JavaScript
 /// thread, because nowhere else may JavaScript's memory be read.
@@ -81,6 +90,11 @@ impl ByteCopy {
                 if cancelled() {
                     return Err(engine::Error::Cancelled.into());
                 }
+                runtime::start(|| {
+                    sleep(TURN);
+                    Ok(())
+                })
+                .await?;
             }
         }
         let mut copied = lock(&self.copy);
