@@ -25,6 +25,7 @@ pub struct Generation {
     logprobs: Option<usize>,
     context: usize,
     overflow: Overflow,
+    priority: i32,
     /// Tokens that may still be generated.
     left: usize,
     seed: u64,
@@ -87,6 +88,7 @@ impl Generation {
             logprobs: options.logprobs,
             context,
             overflow: options.overflow,
+            priority: options.priority,
             left: options.max_tokens.unwrap_or(usize::MAX),
             seed,
             usage: Usage { prompt_tokens, ..Usage::default() },
@@ -101,6 +103,10 @@ impl Generation {
 
     pub fn sequence(&self) -> &Sequence {
         &self.sequence
+    }
+
+    pub fn priority(&self) -> i32 {
+        self.priority
     }
 
     pub fn is_cancelled(&self) -> bool {

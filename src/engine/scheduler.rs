@@ -84,7 +84,9 @@ impl Scheduler {
     /// Adds a request, and starts the loop if none runs.
     pub fn queue(&self, model: &Arc<Loaded>, generation: Generation) -> Result<(), Error> {
         let mut state = self.lock();
-        state.waiting.push_back(generation);
+        // Higher priorities first, then first come, first served.
+        let behind = state.waiting.partition_point(|other| other.priority() >= generation.priority());
+        state.waiting.insert(behind, generation);
         if state.looping {
             self.waker.wake();
         } else {
@@ -138,7 +140,8 @@ impl Loop {
                 generation.finish(FinishReason::Length);
                 continue;
             }
-            self.running.push(generation);
+            let behind = self.running.partition_point(|other| other.priority() >= generation.priority());
+            self.running.insert(behind, generation);
         }
         state.looping = !self.running.is_empty();
         state.looping
