@@ -70,7 +70,8 @@ const { version, instructionSet } = systemInfo()
 publish(
   values.name,
   'From abort() to the rejection',
-  circumstances([`realm-node ${version}, ${instructionSet}`]),
+  circumstances(),
+  [`realm-node ${version}, ${instructionSet}`],
   [
     table(
       ['model', 'threads', 'prompt', 'whole prompt ms', 'trials', 'p50 ms', 'p90 ms', 'p99 ms', 'worst ms'],

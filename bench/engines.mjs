@@ -57,7 +57,7 @@ async function startNodeLlamaCpp({ threads, contextSize }) {
     },
     about() {
       const flash = context.flashAttention ? 'flash attention' : 'no flash attention'
-      return `node-llama-cpp, ${llama.buildType} llama.cpp ${llama.llamaCppRelease.release}, ${flash}`
+      return `llama.cpp ${llama.llamaCppRelease.release} (${llama.buildType}), ${flash}`
     },
   }
 }

@@ -38,7 +38,7 @@ export function table(head, rows) {
 }
 
 /** What a reader needs to judge the numbers or get them again. */
-export function circumstances(engines) {
+export function circumstances() {
   const cpus = os.cpus()
   return {
     date: new Date().toISOString(),
@@ -50,7 +50,7 @@ export function circumstances(engines) {
     },
     commit: commit(),
     command: ['node', `bench/${basename(process.argv[1])}`, ...process.argv.slice(2)].join(' '),
-    versions: { node: process.version, 'node-llama-cpp': peerVersion(), engines },
+    versions: { node: process.version, 'node-llama-cpp': peerVersion() },
   }
 }
 
@@ -65,12 +65,12 @@ function peerVersion() {
 }
 
 /** Prints the tables and keeps them, with all samples, as `results/<date>-<name>.{md,json}`. */
-export function publish(name, title, about, tables, samples) {
+export function publish(name, title, about, engines, tables, samples) {
   const { machine, versions } = about
   const loads = samples.map(({ loadAverage }) => loadAverage)
   const facts = [
     `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.system}`,
-    `Node ${versions.node}, ${versions.engines.join('; ')}, node-llama-cpp ${versions['node-llama-cpp']}`,
+    `Node ${versions.node}, node-llama-cpp ${versions['node-llama-cpp']}; ${engines.join('; ')}`,
     `commit ${about.commit}, ${about.date}: \`${about.command}\``,
     `load average before a measurement: ${short(Math.min(...loads))} to ${short(Math.max(...loads))}`,
   ]
@@ -79,6 +79,6 @@ export function publish(name, title, about, tables, samples) {
   mkdirSync(results, { recursive: true })
   const stem = `${about.date.slice(0, 10)}-${name}`
   writeFileSync(join(results, `${stem}.md`), `${text}\n`)
-  writeFileSync(join(results, `${stem}.json`), `${JSON.stringify({ ...about, samples }, null, 2)}\n`)
+  writeFileSync(join(results, `${stem}.json`), `${JSON.stringify({ ...about, engines, samples }, null, 2)}\n`)
   console.log(`${text}\n\nkept as bench/results/${stem}.md and .json`)
 }

@@ -79,14 +79,26 @@ async function main() {
     throw new Error('node-llama-cpp is missing: npm ci --prefix bench --ignore-scripts')
   }
   const models = plan.models.map(findModel)
+  const about = circumstances()
   const samples = []
+  try {
+    await measureAll(plan, models, samples)
+  } finally {
+    // Hours of measurements must not be lost to a late failure.
+    if (samples.length > 0) {
+      const engines = [...new Set(samples.flatMap(({ about }) => about ?? []))]
+      publish(plan.name, title(plan), about, engines, makeTables(plan, samples), samples)
+    }
+  }
+}
+
+/** Adds to `samples` one complete line of the table after the other. */
+async function measureAll(plan, models, samples) {
   for (const model of models) {
     for (const threads of plan.threads) {
       for (const promptLength of plan.prompts) samples.push(...(await measurePoint(plan, model, threads, promptLength)))
     }
   }
-  const engines = [...new Set(samples.flatMap(({ about }) => about ?? []))]
-  publish(plan.name, title(plan), circumstances(engines), makeTables(plan, samples), samples)
 }
 
 /** All rounds of one line of the table. */
