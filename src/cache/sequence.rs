@@ -37,7 +37,7 @@ impl CountedPage {
 
 impl Drop for CountedPage {
     fn drop(&mut self) {
-        self.budget.give_back(self.memory.len() as u64);
+        self.budget.give_back(self.memory.byte_len() as u64);
     }
 }
 
@@ -88,7 +88,7 @@ impl Sequence {
 
     /// Bytes of the pages, shared ones included.
     pub fn byte_len(&self) -> u64 {
-        self.pages.iter().map(|page| page.memory.len() as u64).sum()
+        self.pages.iter().map(|page| page.memory.byte_len() as u64).sum()
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(addresses(&a)[..2], addresses(&b)[..2]);
         assert_ne!(addresses(&a)[2], addresses(&b)[2]);
         a.truncate(64);
-        assert_eq!((a.pages.len(), BUDGET.used()), (1, 3 * page + 0));
+        assert_eq!((a.pages.len(), BUDGET.used()), (1, 3 * page));
         drop((a, b));
         assert_eq!(BUDGET.used(), 0);
     }

@@ -23,7 +23,7 @@ impl PageMemory {
         self.start
     }
 
-    pub fn len(&self) -> usize {
+    pub fn byte_len(&self) -> usize {
         self.len
     }
 

@@ -24,7 +24,7 @@ pub fn for_each_weight(ty: TensorType, row: &[u8], mut visit: impl FnMut(usize, 
 ///
 /// Without branches, so that loops over it vectorise, and without `f32` subnormals on the way: they cost over a hundred
 /// cycles each, and small weights are often f16 subnormals.
-#[inline]
+#[inline(always)]
 pub fn f16_to_f32(half: u16) -> f32 {
     const REBIAS: u32 = (127 - 15) << 23;
     let sign = u32::from(half & 0x8000) << 16;

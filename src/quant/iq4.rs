@@ -14,12 +14,12 @@ use super::{Expanded32, Expanded256, NO_MIN, f16_at, field, nibbles};
 
 pub const IQ4_VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
-#[inline]
+#[inline(always)]
 pub fn expand_iq4_nl(block: &[u8; 18]) -> Expanded32 {
     Expanded32 { codes: values(field(block, 2)), d: f16_at(block, 0), m: NO_MIN }
 }
 
-#[inline]
+#[inline(always)]
 pub fn expand_iq4_xs(block: &[u8; 136]) -> Expanded256 {
     let mut codes = [0; 256];
     for (codes, qs) in codes.as_chunks_mut().0.iter_mut().zip(block[8..].as_chunks().0) {
@@ -32,7 +32,7 @@ pub fn expand_iq4_xs(block: &[u8; 136]) -> Expanded256 {
     Expanded256 { codes, scales, mins: [0; 16], d: f16_at(block, 0), dmin: 0.0 }
 }
 
-#[inline]
+#[inline(always)]
 fn values(qs: &[u8; 16]) -> [i8; 32] {
     nibbles(qs).map(|q| IQ4_VALUES[q as usize])
 }

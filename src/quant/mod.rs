@@ -5,6 +5,8 @@
 //! formats: [`dequantize_row`] and the canonical dot products (`kernels::scalar`) are written on them, and every faster
 //! kernel must agree with those. Begin with `q4_0.rs`, the simplest format, then `q4_k.rs`.
 //!
+//! Expansions are always inlined: a kernel compiles them with the instructions of its own tier.
+//!
 //! Source of all layouts: gguf-py 0.19, `gguf/quants.py` (the GGUF specification names the types but not their bytes).
 //! `testdata/` checks every format against it, bit for bit. All numbers are little-endian; "f16" is IEEE binary16. In
 //! the drawings the numbers are byte offsets, `x` is an element and `q` its code.
@@ -198,19 +200,19 @@ fn blocks<const N: usize>(row: &[u8]) -> &[[u8; N]] {
 }
 
 /// The `N` bytes at offset `at` of a block.
-#[inline]
+#[inline(always)]
 fn field<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
     block[at..].first_chunk().expect("a field lies inside its block")
 }
 
 /// The f16 at offset `at` of a block.
-#[inline]
+#[inline(always)]
 fn f16_at(block: &[u8], at: usize) -> f32 {
     f16_to_f32(u16::from_le_bytes(*field(block, at)))
 }
 
 /// The 32 four-bit codes of 16 bytes: first all low nibbles, then all high ones.
-#[inline]
+#[inline(always)]
 fn nibbles(bytes: &[u8; 16]) -> [i8; 32] {
     let mut codes = [0; 32];
     let (low, high) = codes.split_at_mut(16);
@@ -222,7 +224,7 @@ fn nibbles(bytes: &[u8; 16]) -> [i8; 32] {
 }
 
 /// Every value twice: scales of 32 elements as scales of 16.
-#[inline]
+#[inline(always)]
 fn each_twice(values: [u8; 8]) -> [i16; 16] {
     std::array::from_fn(|i| i16::from(values[i / 2]))
 }

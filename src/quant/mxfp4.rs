@@ -10,7 +10,7 @@ use super::{Expanded32, NO_MIN, field, nibbles};
 /// Twice the E2M1 numbers, which makes them integers; the scale is halved instead.
 pub const MXFP4_VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
-#[inline]
+#[inline(always)]
 pub fn expand_mxfp4(block: &[u8; 17]) -> Expanded32 {
     Expanded32 {
         codes: nibbles(field(block, 1)).map(|q| MXFP4_VALUES[q as usize]),
@@ -20,7 +20,7 @@ pub fn expand_mxfp4(block: &[u8; 17]) -> Expanded32 {
 }
 
 /// Half of an E8M0 number: 2^(e - 128). As in ggml, 255 is 2^127, although E8M0 calls it NaN.
-#[inline]
+#[inline(always)]
 pub fn e8m0_half_to_f32(e: u8) -> f32 {
     match e {
         // 2^-128 and 2^-127 are subnormal.

@@ -8,7 +8,7 @@
 //! `qs`: see [`two_bit_codes`].
 use super::{Expanded256, f16_at, field};
 
-#[inline]
+#[inline(always)]
 pub fn expand_q2_k(block: &[u8; 84]) -> Expanded256 {
     let scales: &[u8; 16] = field(block, 0);
     Expanded256 {

@@ -8,7 +8,7 @@
 //! `scales`: see [`scales`].
 use super::{Expanded256, f16_at, field, q2_k::two_bit_codes};
 
-#[inline]
+#[inline(always)]
 pub fn expand_q3_k(block: &[u8; 110]) -> Expanded256 {
     let hmask: &[u8; 32] = field(block, 0);
     let mut codes = two_bit_codes(field(block, 32));

@@ -7,7 +7,7 @@
 //! `d`, `dmin`: f16. `scales`: see [`scales_and_mins`]. `qs`: see [`four_bit_codes`].
 use super::{Expanded256, each_twice, f16_at, field};
 
-#[inline]
+#[inline(always)]
 pub fn expand_q4_k(block: &[u8; 144]) -> Expanded256 {
     let (scales, mins) = scales_and_mins(field(block, 4));
     Expanded256 {
@@ -20,7 +20,7 @@ pub fn expand_q4_k(block: &[u8; 144]) -> Expanded256 {
 }
 
 /// Each 32 bytes hold 64 codes: all low nibbles, then all high ones.
-#[inline]
+#[inline(always)]
 pub(super) fn four_bit_codes(qs: &[u8; 128]) -> [i8; 256] {
     let mut codes = [0; 256];
     for (group, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
@@ -39,7 +39,7 @@ pub(super) fn four_bit_codes(qs: &[u8; 128]) -> [i8; 256] {
 ///  4: E'E'a'...     5: F'F'b'...   6: G'G'c'...   7: H'H'd'...
 ///  8: e'e'e'e'eeee  9: f'...ffff  10: g'...gggg  11: h'...hhhh
 /// ```
-#[inline]
+#[inline(always)]
 pub(super) fn scales_and_mins(bytes: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
     let (mut scales, mut mins) = ([0; 8], [0; 8]);
     for j in 0..4 {

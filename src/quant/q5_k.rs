@@ -8,7 +8,7 @@
 use super::q4_k::{four_bit_codes, scales_and_mins};
 use super::{Expanded256, each_twice, f16_at, field};
 
-#[inline]
+#[inline(always)]
 pub fn expand_q5_k(block: &[u8; 176]) -> Expanded256 {
     let qh: &[u8; 32] = field(block, 16);
     let mut codes = four_bit_codes(field(block, 48));

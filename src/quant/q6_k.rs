@@ -9,7 +9,7 @@
 //! `ql[32 * (g % 2) + l]`; the high two are bits `2g` of `qh[l]`.
 use super::{Expanded256, f16_at, field};
 
-#[inline]
+#[inline(always)]
 pub fn expand_q6_k(block: &[u8; 210]) -> Expanded256 {
     let mut codes = [0; 256];
     for (group, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {

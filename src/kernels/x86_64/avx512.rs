@@ -187,7 +187,11 @@ impl Simd for Avx512 {
     unsafe fn transpose(rows: [*const u8; 16], flip: u8, out: *mut [u8; 64]) {
         unsafe {
             let flip = _mm512_set1_epi8(flip as i8);
-            let mut v = rows.map(|row| _mm512_xor_si512(_mm512_loadu_si512(row.cast()), flip));
+            // A loop, not `map`: closures passed on are compiled without this tier's features.
+            let mut v = [flip; 16];
+            for (v, row) in v.iter_mut().zip(rows) {
+                *v = _mm512_xor_si512(_mm512_loadu_si512(row.cast()), flip);
+            }
             transpose16(&mut v);
             for (i, x) in v.into_iter().enumerate() {
                 _mm512_storeu_si512(out.add(i).cast(), x);
