@@ -21,7 +21,7 @@ pub fn expand_q2_k(block: &[u8; 84]) -> Expanded256 {
 }
 
 /// Each 32 bytes hold 128 codes: the lowest two bits of all bytes are the first 32, the next two bits the next 32.
-#[inline]
+#[inline(always)]
 pub(super) fn two_bit_codes(qs: &[u8; 64]) -> [i8; 256] {
     let mut codes = [0; 256];
     for (group, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {

@@ -1,7 +1,7 @@
 //! Matrix times a few tokens on AVX-512 with VNNI, VBMI and GFNI: four rows at a time, straight from the file's layout.
 //!
-//! Reading the weights is the limit here, so each row's bytes four rows ahead are asked for while this one's are
-//! multiplied: without that, the processor does not keep enough reads in flight (measured: 1.5 to 1.75 times slower).
+//! Reading the weights is the limit here, so bytes further on are asked for while these are multiplied: without that, the
+//! processor does not keep enough reads in flight (measured: half the speed).
 //!
 //! # Safety
 //! As in `generic/`: the features are enabled where this is inlined, and pointers are valid for what is read or written.
@@ -33,15 +33,20 @@ unsafe fn sum_each_quarter(v: [__m512i; 4]) -> __m512i {
     }
 }
 
-/// Asks for the cache lines of `len` bytes; `count` spreads lines that blocks share over the blocks.
+/// How far ahead of the four rows' bytes reads are asked for. Four rows lie one after the other in memory, and asking in
+/// that order, not row by row, lets the processor's own prefetcher join in (measured on Zen 4: 1.4 times faster than
+/// asking for the same block four rows ahead).
+const AHEAD: usize = 8 << 10;
+
+/// Asks for the bytes that stand `AHEAD` of what has been read when row `r` of block `b` is: `rows` is where the four
+/// rows begin.
 #[inline(always)]
-unsafe fn prefetch(p: *const u8, len: usize, count: usize) {
+unsafe fn prefetch(rows: *const u8, r: usize, b: usize, bytes: usize) {
     unsafe {
-        for line in 0..len / 64 {
+        let p = rows.wrapping_add(AHEAD + (b * ROWS + r) * bytes);
+        // Blocks are not whole cache lines: every fourth asks for one more.
+        for line in 0..bytes / 64 + usize::from(b % 4 == 3) {
             _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(64 * line).cast());
-        }
-        if count & 3 == 3 {
-            _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(len / 64 * 64).cast());
         }
     }
 }
@@ -179,7 +184,7 @@ unsafe fn q45_k<const HIGH: bool, const T: usize>(
                 [_mm512_shuffle_epi8(all, steps_low), _mm512_shuffle_epi8(all, steps_high)]
             });
             for r in 0..4 {
-                prefetch(p[r].wrapping_add(ROWS * row_bytes), bytes, b);
+                prefetch(weights, r, b, bytes);
                 let zero = _mm512_setzero_si512();
                 let (q0, q1) =
                     (_mm512_loadu_si512(p[r].add(codes_at).cast()), _mm512_loadu_si512(p[r].add(codes_at + 64).cast()));
@@ -287,7 +292,7 @@ pub unsafe fn q6_k<const T: usize>(
                 steps.map(|index| _mm512_shuffle_epi8(all, index))
             });
             for r in 0..4 {
-                prefetch(p[r].wrapping_add(ROWS * row_bytes), 210, b);
+                prefetch(weights, r, b, 210);
                 let low = [_mm512_loadu_si512(p[r].cast()), _mm512_loadu_si512(p[r].add(64).cast())];
                 let high = [128, 160].map(|at| _mm512_broadcast_i64x4(_mm256_loadu_si256(p[r].add(at).cast())));
                 let scales = _mm256_cvtepi8_epi16(load128(p[r].add(192)));
@@ -424,7 +429,7 @@ pub unsafe fn blocks_32<W: Codes32, const T: usize>(
                 [first, first.add(second)]
             });
             let codes: [__m512i; 4] = std::array::from_fn(|r| {
-                let ahead = p[r][0].wrapping_add(ROWS * row_bytes);
+                let ahead = weights.wrapping_add(AHEAD + (pair * ROWS + r) * 2 * W::BYTES);
                 _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
                 W::codes(p[r])
             });
