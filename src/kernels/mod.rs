@@ -20,4 +20,4 @@ mod x86_64;
 
 pub use generic::attention::{CHUNK, KvFormat, Page};
 pub use matmul::{InputBuffer, Inputs, Lookup, Matmul, Needs, Part, Prepare, Weight};
-pub use tier::{Tier, available, tier};
+pub use tier::{Tier, available, requested, tier};

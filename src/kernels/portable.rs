@@ -26,6 +26,7 @@ impl Simd for Portable {
     type I = I;
     type B = [u8; 64];
     const FLIP: u8 = 0;
+    const REGISTERS: usize = 8;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> F {

@@ -19,6 +19,8 @@ use std::sync::OnceLock;
 /// [`available`]), with pointers valid for what their generic twins read and write.
 pub struct Tier {
     pub name: &'static str,
+    /// Does this processor have its features?
+    pub detected: fn() -> bool,
     /// [`super::generic::batch::rows_256`].
     pub rows_256: unsafe fn(TensorType, *const u8, usize, usize, &[*const Act256], *mut f32, usize),
     /// [`super::generic::batch::rows_32`] (the fourth argument is the number of blocks in a row).
@@ -46,14 +48,27 @@ pub struct Panels {
     pub group_32: unsafe fn(TensorType, &[*const u8; GROUP_ROWS], usize, &[(*const Tile32, usize)], *mut u8, *mut f32),
 }
 
-/// The tier this process uses: the best one the processor has, or the one that the environment variable `REALM_ISA`
-/// names (if it is available).
+/// The tier this process uses: [`requested`], or the best one if that is not available.
 pub fn tier() -> &'static Tier {
     static CHOSEN: OnceLock<&'static Tier> = OnceLock::new();
-    CHOSEN.get_or_init(|| {
-        let all = available();
-        let wanted = std::env::var("REALM_ISA").unwrap_or_default();
-        all.iter().find(|tier| tier.name == wanted).unwrap_or(&all[0])
+    CHOSEN.get_or_init(|| requested().unwrap_or_else(|_| available()[0]))
+}
+
+/// The tier that the environment variable `REALM_ISA` names, the best one if it is empty or not set. Names, best first:
+/// `avx512-vnni`, `avx512`, `avx2-vnni`, `avx2` (x86-64) and `scalar`. The error says which ones there are here; loading
+/// a model fails with it.
+pub fn requested() -> Result<&'static Tier, String> {
+    by_name(&std::env::var("REALM_ISA").unwrap_or_default())
+}
+
+fn by_name(name: &str) -> Result<&'static Tier, String> {
+    let all = available();
+    if name.is_empty() {
+        return Ok(all[0]);
+    }
+    all.iter().find(|tier| tier.name == name).copied().ok_or_else(|| {
+        let names: Vec<&str> = all.iter().map(|tier| tier.name).collect();
+        format!("REALM_ISA is {name:?}, this processor has {}", names.join(", "))
     })
 }
 
@@ -61,16 +76,16 @@ pub fn tier() -> &'static Tier {
 pub fn available() -> Vec<&'static Tier> {
     let mut tiers: Vec<&'static Tier> = Vec::new();
     #[cfg(target_arch = "x86_64")]
-    if super::x86_64::avx512::detected() {
-        tiers.push(&super::x86_64::AVX512);
-    }
+    tiers.extend(super::x86_64::TIERS);
     tiers.push(&SCALAR);
+    tiers.retain(|tier| (tier.detected)());
     tiers
 }
 
 /// The definition itself, for processors without a tier of their own and for tests.
 pub static SCALAR: Tier = Tier {
     name: "scalar",
+    detected: || true,
     rows_256: scalar_rows_256,
     rows_32: scalar_rows_32,
     rows_float: scalar_rows_float,
@@ -149,5 +164,18 @@ unsafe fn scalar_rows_float(
                 *out.add(t * stride + r) = scalar::dot_f32(ty, row, std::slice::from_raw_parts(x.add(t * cols), cols));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tier_is_found_by_name_and_an_unknown_one_is_an_error() {
+        assert_eq!(by_name("").unwrap().name, available()[0].name);
+        assert_eq!(by_name("scalar").unwrap().name, "scalar");
+        let error = by_name("mmx").err().unwrap();
+        assert!(error.starts_with("REALM_ISA is \"mmx\", this processor has ") && error.ends_with("scalar"), "{error}");
     }
 }

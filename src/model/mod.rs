@@ -13,7 +13,7 @@ pub use params::Params;
 
 use crate::{
     gguf::{self, Gguf},
-    kernels::attention::Rotation,
+    kernels::{self, attention::Rotation},
 };
 use family::Family;
 use rope::Rope;
@@ -44,6 +44,7 @@ pub struct Network {
 
 impl Network {
     pub fn new(gguf: Arc<Gguf>) -> Result<Self, Error> {
+        kernels::requested().map_err(Error::Unsupported)?;
         let (family, params) = Params::read(gguf.metadata())?;
         let weights = Weights::find(&gguf, &params, family)?;
         let rope = Rope::new(gguf.metadata(), &gguf, &params)?;

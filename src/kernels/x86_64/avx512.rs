@@ -5,39 +5,12 @@ use std::arch::{asm, x86_64::*};
 #[derive(Clone, Copy)]
 pub struct Avx512;
 
-/// Is everything there that this tier uses?
-pub fn detected() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vnni")
-        && is_x86_feature_detected!("avx512vbmi")
-        && is_x86_feature_detected!("gfni")
-        && is_x86_feature_detected!("f16c")
-        && is_x86_feature_detected!("fma")
-}
-
-/// Compiles a generic kernel for this tier: the features in one place.
-#[macro_export]
-macro_rules! avx512_kernel {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
-        $(#[$meta])*
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,gfni,f16c,fma,bmi2,popcnt")]
-        #[allow(clippy::too_many_arguments)]
-        $vis unsafe fn $name($($arg: $ty),*) $(-> $ret)? {
-            // SAFETY: the caller's promise is the kernel's.
-            #[allow(unused_unsafe)]
-            unsafe { $body }
-        }
-    };
-}
-
 impl Simd for Avx512 {
     type F = __m512;
     type I = __m512i;
     type B = __m512i;
     const FLIP: u8 = 0x80;
+    const REGISTERS: usize = 32;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m512 {

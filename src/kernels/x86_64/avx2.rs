@@ -1,0 +1,296 @@
+//! AVX2 with FMA and F16C: two 256-bit registers per vector, with or without AVX-VNNI.
+use crate::kernels::simd::Simd;
+use std::{arch::x86_64::*, marker::PhantomData};
+
+/// The 256-bit vector machine; `D` says how integers are multiplied.
+#[derive(Clone, Copy)]
+pub struct Ymm<D>(PhantomData<D>);
+
+/// Without VNNI.
+pub type Avx2 = Ymm<SignTrick>;
+/// With AVX-VNNI.
+pub type Avx2Vnni = Ymm<Vnni>;
+
+/// The integer dot products of one register, as [`Simd::dot_bytes`] and [`Simd::dot_words`] define them.
+///
+/// # Safety
+/// As for [`Simd`].
+pub trait Dot: Copy + 'static {
+    /// [`Simd::FLIP`].
+    const FLIP: u8;
+    unsafe fn bytes(acc: __m256i, weights: __m256i, activations: __m256i) -> __m256i;
+    unsafe fn words(acc: __m256i, a: __m256i, b: __m256i) -> __m256i;
+}
+
+/// `vpmaddubsw` of `|w|` and `a` with the sign of `w`.
+///
+/// It takes unsigned times signed bytes and saturates the sum of two products to 16 bits. It never does so here:
+/// `|w| <= 128` (as an unsigned byte, so -128 is no exception) and `|a| <= 127` (the quantisation emits no -128, and so
+/// negation does not wrap either) bound that sum by 2 * 128 * 127 = 32512.
+#[derive(Clone, Copy)]
+pub struct SignTrick;
+
+impl Dot for SignTrick {
+    const FLIP: u8 = 0;
+
+    #[inline(always)]
+    unsafe fn bytes(acc: __m256i, weights: __m256i, activations: __m256i) -> __m256i {
+        unsafe {
+            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(activations, weights));
+            Self::words(acc, pairs, _mm256_set1_epi16(1))
+        }
+    }
+    #[inline(always)]
+    unsafe fn words(acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)) }
+    }
+}
+
+/// `vpdpbusd` and `vpdpwssd` in their VEX encoding.
+#[derive(Clone, Copy)]
+pub struct Vnni;
+
+impl Dot for Vnni {
+    const FLIP: u8 = 0x80;
+
+    #[inline(always)]
+    unsafe fn bytes(acc: __m256i, weights: __m256i, activations: __m256i) -> __m256i {
+        unsafe { _mm256_dpbusd_avx_epi32(acc, weights, activations) }
+    }
+    #[inline(always)]
+    unsafe fn words(acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_dpwssd_avx_epi32(acc, a, b) }
+    }
+}
+
+type F = [__m256; 2];
+type I = [__m256i; 2];
+
+impl<D: Dot> Simd for Ymm<D> {
+    type F = F;
+    type I = I;
+    type B = I;
+    const FLIP: u8 = D::FLIP;
+    const REGISTERS: usize = 8;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> F {
+        unsafe { [_mm256_set1_ps(x); 2] }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> F {
+        unsafe { [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))] }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, x: F) {
+        unsafe {
+            _mm256_storeu_ps(p, x[0]);
+            _mm256_storeu_ps(p.add(8), x[1]);
+        }
+    }
+    #[inline(always)]
+    unsafe fn from_f16(p: *const u16) -> F {
+        unsafe { [_mm256_cvtph_ps(_mm_loadu_si128(p.cast())), _mm256_cvtph_ps(_mm_loadu_si128(p.add(8).cast()))] }
+    }
+    #[inline(always)]
+    unsafe fn from_bf16(p: *const u16) -> F {
+        unsafe { [widen_bf16(p), widen_bf16(p.add(8))] }
+    }
+    #[inline(always)]
+    unsafe fn add(a: F, b: F) -> F {
+        unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn sub(a: F, b: F) -> F {
+        unsafe { [_mm256_sub_ps(a[0], b[0]), _mm256_sub_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: F, b: F) -> F {
+        unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn div(a: F, b: F) -> F {
+        unsafe { [_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: F, b: F, c: F) -> F {
+        unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+    }
+    #[inline(always)]
+    unsafe fn max(a: F, b: F) -> F {
+        unsafe { [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn min(a: F, b: F) -> F {
+        unsafe { [_mm256_min_ps(a[0], b[0]), _mm256_min_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn if_less(a: F, b: F, x: F, y: F) -> F {
+        unsafe {
+            let less = [_mm256_cmp_ps::<_CMP_LT_OQ>(a[0], b[0]), _mm256_cmp_ps::<_CMP_LT_OQ>(a[1], b[1])];
+            [_mm256_blendv_ps(y[0], x[0], less[0]), _mm256_blendv_ps(y[1], x[1], less[1])]
+        }
+    }
+    #[inline(always)]
+    unsafe fn abs(a: F) -> F {
+        unsafe {
+            let sign = _mm256_set1_ps(-0.0);
+            [_mm256_andnot_ps(sign, a[0]), _mm256_andnot_ps(sign, a[1])]
+        }
+    }
+    #[inline(always)]
+    unsafe fn round(a: F) -> F {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        unsafe { [_mm256_round_ps::<NEAREST>(a[0]), _mm256_round_ps::<NEAREST>(a[1])] }
+    }
+    #[inline(always)]
+    unsafe fn exp2i(n: F) -> F {
+        unsafe {
+            let biased = Self::iadd(Self::to_int(n), Self::isplat(127));
+            biased.map(|x| _mm256_castsi256_ps(_mm256_slli_epi32::<23>(x)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn sum(a: F) -> f32 {
+        unsafe {
+            let b = _mm256_add_ps(a[0], a[1]);
+            let c = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps::<1>(b));
+            let d = _mm_add_ps(c, _mm_movehl_ps(c, c));
+            _mm_cvtss_f32(_mm_add_ss(d, _mm_movehdup_ps(d)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn max_lane(a: F) -> f32 {
+        unsafe {
+            let b = _mm256_max_ps(a[0], a[1]);
+            let c = _mm_max_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps::<1>(b));
+            let d = _mm_max_ps(c, _mm_movehl_ps(c, c));
+            _mm_cvtss_f32(_mm_max_ss(d, _mm_movehdup_ps(d)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn isplat(x: i32) -> I {
+        unsafe { [_mm256_set1_epi32(x); 2] }
+    }
+    #[inline(always)]
+    unsafe fn iload(p: *const i32) -> I {
+        unsafe { [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(8).cast())] }
+    }
+    #[inline(always)]
+    unsafe fn istore(p: *mut i32, x: I) {
+        unsafe {
+            _mm256_storeu_si256(p.cast(), x[0]);
+            _mm256_storeu_si256(p.add(8).cast(), x[1]);
+        }
+    }
+    #[inline(always)]
+    unsafe fn iadd(a: I, b: I) -> I {
+        unsafe { [_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn isub(a: I, b: I) -> I {
+        unsafe { [_mm256_sub_epi32(a[0], b[0]), _mm256_sub_epi32(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn imul(a: I, b: I) -> I {
+        unsafe { [_mm256_mullo_epi32(a[0], b[0]), _mm256_mullo_epi32(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn isum(a: I) -> i32 {
+        unsafe {
+            let b = _mm256_add_epi32(a[0], a[1]);
+            let c = _mm_add_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256::<1>(b));
+            let d = _mm_add_epi32(c, _mm_shuffle_epi32::<0b01_00_11_10>(c));
+            _mm_cvtsi128_si32(_mm_add_epi32(d, _mm_shuffle_epi32::<0b10_11_00_01>(d)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn to_float(a: I) -> F {
+        unsafe { [_mm256_cvtepi32_ps(a[0]), _mm256_cvtepi32_ps(a[1])] }
+    }
+    #[inline(always)]
+    unsafe fn to_int(a: F) -> I {
+        unsafe { [_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1])] }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(p: *mut i8, x: I) {
+        unsafe { _mm_storeu_si128(p.cast(), _mm_unpacklo_epi64(low_bytes(x[0]), low_bytes(x[1]))) }
+    }
+    #[inline(always)]
+    unsafe fn dot_words(acc: I, a: I, b: I) -> I {
+        unsafe { [D::words(acc[0], a[0], b[0]), D::words(acc[1], a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn bload(p: *const u8) -> I {
+        unsafe { Self::iload(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn bsplat(p: *const i32) -> I {
+        unsafe { Self::isplat(p.read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn dot_bytes(acc: I, weights: I, activations: I) -> I {
+        unsafe { [D::bytes(acc[0], weights[0], activations[0]), D::bytes(acc[1], weights[1], activations[1])] }
+    }
+    #[inline(always)]
+    unsafe fn transpose(rows: [*const u8; 16], flip: u8, out: *mut [u8; 64]) {
+        unsafe {
+            let flip = _mm256_set1_epi8(flip as i8);
+            // Words 8 j .. 8 j + 8 of rows 8 i .. 8 i + 8.
+            for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                let mut v = [_mm256_setzero_si256(); 8];
+                for r in 0..8 {
+                    v[r] = _mm256_xor_si256(_mm256_loadu_si256(rows[8 * i + r].add(32 * j).cast()), flip);
+                }
+                transpose8(&mut v);
+                for r in 0..8 {
+                    _mm256_storeu_si256(out.add(8 * j + r).cast::<__m256i>().add(i), v[r]);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn widen_bf16(p: *const u16) -> __m256 {
+    unsafe {
+        let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+    }
+}
+
+/// The low bytes of eight lanes, in the lower half.
+#[inline(always)]
+unsafe fn low_bytes(x: __m256i) -> __m128i {
+    unsafe {
+        // In each 128-bit half: bytes 0, 4, 8, 12 to the front.
+        let front = _mm256_set1_epi64x(0x0c08_0400);
+        let bytes = _mm256_shuffle_epi8(x, front);
+        _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes))
+    }
+}
+
+/// Transposes 8 × 8 words of 32 bits: pairs, then quads, then 128-bit lanes.
+#[inline(always)]
+unsafe fn transpose8(v: &mut [__m256i; 8]) {
+    unsafe {
+        let mut t = [_mm256_setzero_si256(); 8];
+        for i in 0..4 {
+            t[2 * i] = _mm256_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
+            t[2 * i + 1] = _mm256_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
+        }
+        for i in 0..2 {
+            let b = 4 * i;
+            v[b] = _mm256_unpacklo_epi64(t[b], t[b + 2]);
+            v[b + 1] = _mm256_unpackhi_epi64(t[b], t[b + 2]);
+            v[b + 2] = _mm256_unpacklo_epi64(t[b + 1], t[b + 3]);
+            v[b + 3] = _mm256_unpackhi_epi64(t[b + 1], t[b + 3]);
+        }
+        // Now lane L of v[4 i + c] holds column 4 L + c of rows 4 i .. 4 i + 3.
+        for c in 0..4 {
+            t[c] = _mm256_permute2x128_si256::<0x20>(v[c], v[4 + c]);
+            t[4 + c] = _mm256_permute2x128_si256::<0x31>(v[c], v[4 + c]);
+        }
+        *v = t;
+    }
+}
