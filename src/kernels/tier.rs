@@ -64,6 +64,13 @@ pub fn available() -> Vec<&'static Tier> {
     if super::x86_64::avx512::detected() {
         tiers.push(&super::x86_64::AVX512);
     }
+    #[cfg(target_arch = "aarch64")]
+    {
+        if std::arch::is_aarch64_feature_detected!("dotprod") {
+            tiers.push(&super::aarch64::NEON_DOTPROD);
+        }
+        tiers.push(&super::aarch64::NEON);
+    }
     tiers.push(&SCALAR);
     tiers
 }
