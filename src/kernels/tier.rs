@@ -55,7 +55,7 @@ pub fn tier() -> &'static Tier {
 }
 
 /// The tier that the environment variable `REALM_ISA` names, the best one if it is empty or not set. Names, best first:
-/// `avx512-vnni`, `avx512`, `avx2-vnni`, `avx2` (x86-64) and `scalar`. The error says which ones there are here; loading
+/// `avx512-vnni`, `avx512`, `avx2-vnni`, `avx2` (x86-64), `neon-dotprod`, `neon` (64-bit Arm) and `scalar`. The error says which ones there are here; loading
 /// a model fails with it.
 pub fn requested() -> Result<&'static Tier, String> {
     by_name(&std::env::var("REALM_ISA").unwrap_or_default())
@@ -77,10 +77,87 @@ pub fn available() -> Vec<&'static Tier> {
     let mut tiers: Vec<&'static Tier> = Vec::new();
     #[cfg(target_arch = "x86_64")]
     tiers.extend(super::x86_64::TIERS);
+    #[cfg(target_arch = "aarch64")]
+    tiers.extend(super::aarch64::TIERS);
     tiers.push(&SCALAR);
     tiers.retain(|tier| (tier.detected)());
     tiers
 }
+
+/// The [`Tier`] that runs the generic kernels on a vector machine: compiles them with the features (all that the machine
+/// uses, and what else the compiler may use), and detects the same ones. Used where the names in it are imported.
+macro_rules! generic_tier {
+    ($detected:ident, $name:literal, $Machine:ty, $($feature:tt)+) => {{
+        // SAFETY (of all these): the caller's promise is the kernel's.
+        $(#[target_feature(enable = $feature)])+
+        unsafe fn rows_256(ty: TensorType, weights: *const u8, row_bytes: usize, rows: usize, tokens: &[*const Act256],
+            out: *mut f32, stride: usize) {
+            with_format_256!(ty, W => unsafe {
+                batch::rows_256::<$Machine, W>(weights, row_bytes, rows, tokens, out, stride)
+            })
+        }
+        $(#[target_feature(enable = $feature)])+
+        unsafe fn rows_32(ty: TensorType, weights: *const u8, row_bytes: usize, rows: usize, tokens: &[*const Act32x8],
+            out: *mut f32, stride: usize) {
+            with_format_32!(ty, W => unsafe {
+                batch::rows_32::<$Machine, W>(weights, row_bytes, rows, tokens, out, stride)
+            })
+        }
+        $(#[target_feature(enable = $feature)])+
+        #[allow(clippy::too_many_arguments)]
+        unsafe fn rows_float(ty: TensorType, weights: *const u8, rows: usize, cols: usize, x: *const f32, tokens: usize,
+            scratch: *mut f32, out: *mut f32, stride: usize) {
+            unsafe { float::rows::<$Machine>(ty, weights, rows, cols, x, tokens, scratch, out, stride) }
+        }
+        $(#[target_feature(enable = $feature)])+
+        unsafe fn group_256(ty: TensorType, rows: &[*const u8; panel::GROUP_ROWS], blocks: usize,
+            tiles: &[(*const panel::Tile256, usize)], scratch: *mut u8, out: *mut f32) {
+            with_format_256!(ty, W => unsafe { panel::group_256::<$Machine, W>(rows, blocks, tiles, scratch, out) })
+        }
+        $(#[target_feature(enable = $feature)])+
+        unsafe fn group_32(ty: TensorType, rows: &[*const u8; panel::GROUP_ROWS], blocks: usize,
+            tiles: &[(*const panel::Tile32, usize)], scratch: *mut u8, out: *mut f32) {
+            with_format_32!(ty, W => unsafe { panel::group_32::<$Machine, W>(rows, blocks, tiles, scratch, out) })
+        }
+        $(#[target_feature(enable = $feature)])+
+        unsafe fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+            unsafe { vector::rms_norm::<$Machine>(x, weight, eps, out) }
+        }
+        $(#[target_feature(enable = $feature)])+
+        unsafe fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
+            unsafe { vector::swiglu::<$Machine>(gate, up, out) }
+        }
+        $(#[target_feature(enable = $feature)])+
+        unsafe fn quantize_256(row: &[f32], out: &mut [Act256]) {
+            unsafe { vector::quantize_256::<$Machine>(row, out) }
+        }
+        $(#[target_feature(enable = $feature)])+
+        unsafe fn quantize_32(row: &[f32], out: &mut [Act32x8]) {
+            unsafe { vector::quantize_32::<$Machine>(row, out) }
+        }
+        $(#[target_feature(enable = $feature)])+
+        unsafe fn attend(heads: &attention::Heads, rows: &[attention::QueryRow], scratch: *mut f32) {
+            unsafe { attention::attend::<$Machine>(heads, rows, scratch) }
+        }
+        Tier {
+            name: $name,
+            detected: || $($detected!($feature))&&+,
+            rows_256,
+            rows_32,
+            rows_float,
+            panels: Some(Panels { group_256, group_32 }),
+            rms_norm,
+            swiglu,
+            quantize_256,
+            quantize_32,
+            attend,
+            append: attention::append,
+        }
+    }};
+}
+
+#[allow(unused_imports)] // on processors without tiers
+pub(super) use generic_tier;
 
 /// The definition itself, for processors without a tier of their own and for tests.
 pub static SCALAR: Tier = Tier {
