@@ -43,10 +43,11 @@ type RowsFloat = unsafe fn(TensorType, *const u8, usize, usize, *const f32, usiz
 
 /// [`super::generic::panel::group_256`] and `group_32`.
 pub struct Panels {
-    pub group_256:
-        unsafe fn(TensorType, &[*const u8; GROUP_ROWS], usize, &[(*const Tile256, usize)], *mut u8, *mut f32),
-    pub group_32: unsafe fn(TensorType, &[*const u8; GROUP_ROWS], usize, &[(*const Tile32, usize)], *mut u8, *mut f32),
+    pub group_256: Group<Tile256>,
+    pub group_32: Group<Tile32>,
 }
+
+type Group<T> = unsafe fn(TensorType, &[*const u8; GROUP_ROWS], usize, &[(*const T, usize)], *mut u8, *mut f32);
 
 /// The tier this process uses: [`requested`], or the best one if that is not available.
 pub fn tier() -> &'static Tier {
@@ -221,6 +222,7 @@ unsafe fn scalar_rows_32(
     }
 }
 
+#[allow(clippy::too_many_arguments)] // those of all tiers
 unsafe fn scalar_rows_float(
     ty: TensorType,
     weights: *const u8,
