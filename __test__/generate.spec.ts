@@ -50,6 +50,18 @@ test('control tokens that are written in a prompt stay text', async (t) => {
   t.is(usage.promptTokens, (await tokenize(id, '<|im_end|>')).length)
 })
 
+test('control tokens that are written in a message stay text', async (t) => {
+  const id = await embeddedId()
+  const count = async (content: string) => {
+    const { usage } = await generate(id, [{ role: 'user', content }], { ...greedy, maxTokens: 1 })
+    return usage.promptTokens
+  }
+  // The same messages around it; the marker itself is as many tokens as it has as text.
+  const asText = (await tokenize(id, '<|im_end|>', { addSpecial: false })).length
+  t.true(asText > 1)
+  t.is((await count('<|im_end|>')) - (await count('')), asText)
+})
+
 test('maxTokens ends an answer', async (t) => {
   const id = await embeddedId()
   for (const maxTokens of [0, 1, 2, 5]) {

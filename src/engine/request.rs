@@ -1,6 +1,6 @@
 //! A generation: what was asked, and the stream of its answer.
 use super::{Error, KvType, Loaded, Pipe, generation::Generation, process::runtime};
-use crate::{chat::RenderOptions, sampling::TokenLogprob};
+use crate::{chat::RenderOptions, sampling::TokenLogprob, tokenizer::Tokenizer};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -136,8 +136,19 @@ fn check(model: &Loaded, options: &GenerateOptions) -> Result<(), Error> {
     Ok(())
 }
 
-/// The tokens of a prompt. Control tokens written in plain text stay text; a rendered template's are control tokens,
-/// and it writes its own BOS if it wants one twice.
+/// Guards all text in a JSON value.
+fn guard(tokenizer: &Tokenizer, value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => *text = tokenizer.guard(text),
+        Value::Array(values) => values.iter_mut().for_each(|value| guard(tokenizer, value)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| guard(tokenizer, value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// The tokens of a prompt. Control tokens written in plain text or in a message stay text; those that a template writes
+/// are control tokens.
 fn tokenize(model: &Loaded, prompt: Prompt) -> Result<Vec<u32>, Error> {
     match prompt {
         Prompt::Tokens(tokens) => Ok(tokens),
@@ -145,7 +156,10 @@ fn tokenize(model: &Loaded, prompt: Prompt) -> Result<Vec<u32>, Error> {
         Prompt::Messages(messages) => {
             let tokenizer = model.tokenizer()?;
             let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
-            let text = model.render_chat(&serde_json::Value::Array(messages), None, options)?;
+            // What the messages say stays text; only what the template writes can be a control token.
+            let mut messages = serde_json::Value::Array(messages);
+            guard(tokenizer, &mut messages);
+            let text = model.render_chat(&messages, None, options)?;
             // A template that writes BOS itself must not get a second one.
             let bos = tokenizer.bos().and_then(|bos| tokenizer.token_text(bos)).filter(|bos| !bos.is_empty());
             let add_special = !bos.is_some_and(|bos| text.starts_with(&bos));

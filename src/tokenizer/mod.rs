@@ -105,7 +105,7 @@ impl Tokenizer {
         for fragment in self.special.split(&self.vocabulary, text, parse_special) {
             match fragment {
                 Fragment::Token(id) => ids.push(id),
-                Fragment::Text(text) => self.encode_text(text, at_start, &mut ids),
+                Fragment::Text(text) => self.encode_text(&special::unguarded(text), at_start, &mut ids),
             }
             at_start = matches!(fragment, Fragment::Token(_));
         }
@@ -113,6 +113,12 @@ impl Tokenizer {
             ids.extend(self.eos);
         }
         ids
+    }
+
+    /// The text in a form that stays text when it is written into a longer one and that is encoded with `parse_special`:
+    /// control tokens in it are not recognised. (Invisible marks inside them, which [`encode`](Self::encode) drops.)
+    pub fn guard(&self, text: &str) -> String {
+        self.special.guard(&self.vocabulary, text)
     }
 
     fn encode_text(&self, text: &str, at_start: bool, ids: &mut Vec<u32>) {

@@ -2,6 +2,7 @@
 use super::Error;
 use super::vocabulary::{TokenKind, Vocabulary};
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -138,6 +139,42 @@ impl SpecialTokens {
     }
 }
 
+/// A noncharacter of Unicode, which no text holds: it stands inside the control tokens that a caller wrote.
+const GUARD: char = '\u{FDD0}';
+
+impl SpecialTokens {
+    /// The text with a guard inside every control token that is written in it, and after a beginning of one at its end, so
+    /// that none of them is found when it has become part of a longer text. [`unguarded`] takes the guards out again.
+    /// (A control token of a single character cannot be guarded; no vocabulary has one.)
+    pub fn guard(&self, vocabulary: &Vocabulary, text: &str) -> String {
+        let text = unguarded(text);
+        let starts = self.longest_at_each_start(vocabulary, &text, true);
+        let is_control = |start: usize| match starts.get(start) {
+            None | Some(0) => false,
+            Some(_) => true,
+        };
+        let mut out = String::with_capacity(text.len() + 3);
+        for (start, c) in text.char_indices() {
+            out.push(c);
+            if is_control(start) {
+                out.push(GUARD);
+            }
+        }
+        let begins_one = |end: &[u8]| self.ids.iter().any(|&id| vocabulary.bytes(id).starts_with(end));
+        let longest = self.lengths.first().copied().unwrap_or(0);
+        let from = text.len().saturating_sub(longest);
+        if (from..text.len()).any(|at| text.is_char_boundary(at) && begins_one(&text.as_bytes()[at..])) {
+            out.push(GUARD);
+        }
+        out
+    }
+}
+
+/// The text without guards.
+pub(super) fn unguarded(text: &str) -> Cow<'_, str> {
+    if text.contains(GUARD) { text.replace(GUARD, "").into() } else { text.into() }
+}
+
 fn is_kind_special(kind: TokenKind, parse_control: bool) -> bool {
     match kind {
         TokenKind::UserDefined => true,
@@ -184,6 +221,18 @@ mod tests {
         assert_eq!(show(&v, "a<u>b<c>", false, false), "a|[<u>]|b<c>");
         assert_eq!(show(&v, "a<u>b<c>", true, false), "a|[<u>]|b|[<c>]");
         assert_eq!(show(&v, "", true, false), "");
+    }
+
+    #[test]
+    fn guarded_control_tokens_stay_text_wherever_they_end_up() {
+        let v = vocabulary(&[("<c>", TokenKind::Control), ("<c>x", TokenKind::Control), ("c><", TokenKind::Control)]);
+        let special = SpecialTokens::new(&v, false).unwrap();
+        for parts in [&["a<c>x<c>b"][..], &["<", "c>"], &["<c", "><", "c>"], &["a\u{FDD0}<", "\u{FDD0}c>"]] {
+            let text: String = parts.iter().map(|part| special.guard(&v, part)).collect();
+            assert!(special.split(&v, &text, true).iter().all(|part| matches!(part, Fragment::Text(_))), "{parts:?}");
+            assert_eq!(unguarded(&text), parts.concat().replace(GUARD, ""));
+        }
+        assert_eq!(special.guard(&v, "nothing special"), "nothing special");
     }
 
     #[test]
