@@ -208,3 +208,42 @@ fn attention_is_the_same_in_all_tiers_and_however_it_is_cut() {
         }
     }
 }
+
+#[test]
+#[ignore]
+fn speed() {
+    let best = |f: &mut dyn FnMut()| {
+        (0..25)
+            .map(|_| {
+                let t = std::time::Instant::now();
+                f();
+                t.elapsed().as_secs_f64() * 1e3
+            })
+            .fold(f64::MAX, f64::min)
+    };
+    let team = Team::new(1);
+    for tier in available() {
+        if tier.name == "scalar" {
+            continue;
+        }
+        for ty in [TensorType::Q4_K, TensorType::Q6_K, TensorType::Q8_0, TensorType::Q4_0, TensorType::F32] {
+            let (rows, cols) = (256, 2048);
+            let bytes: Vec<u8> =
+                (0..rows * cols / ty.block_len() * ty.block_bytes()).map(|i| (i * 7919 >> 5) as u8 & 0x3f).collect();
+            let w = Weight::new(ty, &bytes, rows, cols);
+            for tokens in [1, 5, 63] {
+                let x: Vec<f32> = (0..tokens * cols).map(|i| (i as f32).sin()).collect();
+                let ms = best(&mut || {
+                    std::hint::black_box(multiply(tier, &team, w, None, None, &x));
+                });
+                println!("{:12} {:6} {:3} tokens {:8.3} ms", tier.name, ty.name(), tokens, ms);
+            }
+        }
+        for at_once in [1100, 1] {
+            let ms = best(&mut || {
+                std::hint::black_box(attention(tier, KvFormat::F16, 128, 1100, at_once, None));
+            });
+            println!("{:12} attention at once {:4} {:8.3} ms", tier.name, at_once, ms);
+        }
+    }
+}
