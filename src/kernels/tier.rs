@@ -41,11 +41,12 @@ pub struct Tier {
 
 type RowsFloat = unsafe fn(TensorType, *const u8, usize, usize, *const f32, usize, *mut f32, *mut f32, usize);
 
+type Group<Tile> = unsafe fn(TensorType, &[*const u8; GROUP_ROWS], usize, &[(*const Tile, usize)], *mut u8, *mut f32);
+
 /// [`super::generic::panel::group_256`] and `group_32`.
 pub struct Panels {
-    pub group_256:
-        unsafe fn(TensorType, &[*const u8; GROUP_ROWS], usize, &[(*const Tile256, usize)], *mut u8, *mut f32),
-    pub group_32: unsafe fn(TensorType, &[*const u8; GROUP_ROWS], usize, &[(*const Tile32, usize)], *mut u8, *mut f32),
+    pub group_256: Group<Tile256>,
+    pub group_32: Group<Tile32>,
 }
 
 /// The tier this process uses: [`requested`], or the best one if that is not available.
@@ -82,7 +83,8 @@ pub fn available() -> Vec<&'static Tier> {
     tiers
 }
 
-/// The definition itself, for processors without a tier of their own and for tests.
+/// The definition itself, for processors without a tier of their own and for tests. It is compiled for the target's
+/// baseline: where that has no fused multiply-add, `mul_add` is a call of the C library's `fmaf`, slow and as exact.
 pub static SCALAR: Tier = Tier {
     name: "scalar",
     detected: || true,
@@ -144,6 +146,7 @@ unsafe fn scalar_rows_32(
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 unsafe fn scalar_rows_float(
     ty: TensorType,
     weights: *const u8,

@@ -21,7 +21,7 @@ pub static TIERS: [&Tier; 4] = [&AVX512_VNNI, &AVX512, &AVX2_VNNI, &AVX2];
 /// uses, and what else the compiler may use), and detects the same ones.
 macro_rules! tier {
     ($name:literal, $Machine:ty, $($feature:tt)+) => {{
-        // SAFETY (of all these): the caller's promise is the kernel's.
+        // SAFETY (of all these): the caller's promises are the kernel's, and its features are enabled.
         $(#[target_feature(enable = $feature)])+
         unsafe fn rows_256(ty: TensorType, weights: *const u8, row_bytes: usize, rows: usize, tokens: &[*const Act256],
             out: *mut f32, stride: usize) {
