@@ -166,18 +166,41 @@ pub unsafe fn attend<S: Simd>(heads: &Heads, rows: &[QueryRow], scratch: *mut f3
 #[inline(always)]
 unsafe fn score_tile<S: Simd, const R: usize>(rows: &[QueryRow], d: usize, keys: *const f32, scores: *mut f32) {
     unsafe {
-        let mut acc = [[S::splat(0.0); 4]; R];
+        // All four tiles together if the registers hold their sums.
+        if const { 4 * R <= S::REGISTERS / 2 } {
+            score_part::<S, R, 4>(rows, d, keys, scores);
+        } else {
+            for t in 0..4 {
+                score_part::<S, R, 1>(rows, d, keys.add(16 * t * d), scores.add(16 * t));
+            }
+        }
+    }
+}
+
+/// [`score_tile`] for `T` tiles of 16 positions.
+#[inline(always)]
+unsafe fn score_part<S: Simd, const R: usize, const T: usize>(
+    rows: &[QueryRow],
+    d: usize,
+    keys: *const f32,
+    scores: *mut f32,
+) {
+    unsafe {
+        let mut acc = [[S::splat(0.0); T]; R];
         for i in 0..d {
-            let k: [S::F; 4] = std::array::from_fn(|t| S::load(keys.add((t * d + i) * 16)));
+            let mut k = [S::load(keys.add(i * 16)); T];
+            for t in 1..T {
+                k[t] = S::load(keys.add((t * d + i) * 16));
+            }
             for r in 0..R {
                 let q = S::splat(*rows[r].query.add(i));
-                for t in 0..4 {
+                for t in 0..T {
                     acc[r][t] = S::fma(k[t], q, acc[r][t]);
                 }
             }
         }
         for r in 0..R {
-            for t in 0..4 {
+            for t in 0..T {
                 S::store(scores.add(r * CHUNK + 16 * t), acc[r][t]);
             }
         }
@@ -237,21 +260,13 @@ unsafe fn weigh<S: Simd, const R: usize>(
     unsafe {
         let whole = d / 32 * 32;
         for i in (0..whole).step_by(32) {
-            let mut o: [[S::F; 2]; R] =
-                std::array::from_fn(|r| std::array::from_fn(|h| S::load(acc.add(r * d + i + 16 * h))));
-            for j in from..to {
-                let v: [S::F; 2] = std::array::from_fn(|h| S::load(values.add(j * d + i + 16 * h)));
-                for r in 0..R {
-                    let p = S::splat(*weights.add(r * CHUNK + j));
-                    for h in 0..2 {
-                        o[r][h] = S::fma(v[h], p, o[r][h]);
-                    }
-                }
-            }
-            for r in 0..R {
-                for h in 0..2 {
-                    S::store(acc.add(r * d + i + 16 * h), o[r][h]);
-                }
+            let (values, acc) = (values.add(i), acc.add(i));
+            // All 32 dimensions together if the registers hold their sums.
+            if const { 2 * R <= S::REGISTERS / 2 } {
+                weigh_part::<S, R, 2>(weights, values, d, from, to, acc);
+            } else {
+                weigh_part::<S, R, 1>(weights, values, d, from, to, acc);
+                weigh_part::<S, R, 1>(weights, values.add(16), d, from, to, acc.add(16));
             }
         }
         for r in 0..R {
@@ -260,6 +275,43 @@ unsafe fn weigh<S: Simd, const R: usize>(
                 for j in from..to {
                     *o = (*values.add(j * d + i)).mul_add(*weights.add(r * CHUNK + j), *o);
                 }
+            }
+        }
+    }
+}
+
+/// [`weigh`] for `16 * H` dimensions.
+#[inline(always)]
+unsafe fn weigh_part<S: Simd, const R: usize, const H: usize>(
+    weights: *const f32,
+    values: *const f32,
+    d: usize,
+    from: usize,
+    to: usize,
+    acc: *mut f32,
+) {
+    unsafe {
+        let mut o = [[S::splat(0.0); H]; R];
+        for r in 0..R {
+            for h in 0..H {
+                o[r][h] = S::load(acc.add(r * d + 16 * h));
+            }
+        }
+        for j in from..to {
+            let mut v = [S::load(values.add(j * d)); H];
+            for h in 1..H {
+                v[h] = S::load(values.add(j * d + 16 * h));
+            }
+            for r in 0..R {
+                let p = S::splat(*weights.add(r * CHUNK + j));
+                for h in 0..H {
+                    o[r][h] = S::fma(v[h], p, o[r][h]);
+                }
+            }
+        }
+        for r in 0..R {
+            for h in 0..H {
+                S::store(acc.add(r * d + 16 * h), o[r][h]);
             }
         }
     }

@@ -30,7 +30,7 @@ pub unsafe fn rows<S: Simd>(
                 let x = x.add(token * cols);
                 let out = out.add(token * stride + first);
                 match (n == ROWS, TOKENS.min(tokens - token)) {
-                    (true, TOKENS) => tile::<S, ROWS, TOKENS>(scratch, cols, x, out, stride),
+                    (true, TOKENS) => full::<S>(scratch, cols, x, out, stride),
                     (true, 1) => tile::<S, ROWS, 1>(scratch, cols, x, out, stride),
                     (_, count) => {
                         for t in 0..count {
@@ -42,6 +42,21 @@ pub unsafe fn rows<S: Simd>(
                     }
                 }
             }
+        }
+    }
+}
+
+/// `ROWS` rows times `TOKENS` tokens, in quarters where the registers do not hold all sums.
+#[inline(always)]
+unsafe fn full<S: Simd>(w: *const f32, cols: usize, x: *const f32, out: *mut f32, stride: usize) {
+    unsafe {
+        if const { S::REGISTERS >= 32 } {
+            return tile::<S, ROWS, TOKENS>(w, cols, x, out, stride);
+        }
+        const R: usize = ROWS / 2;
+        const T: usize = TOKENS / 2;
+        for (r, t) in [(0, 0), (R, 0), (0, T), (R, T)] {
+            tile::<S, R, T>(w.add(r * cols), cols, x.add(t * cols), out.add(t * stride + r), stride);
         }
     }
 }
@@ -81,7 +96,10 @@ unsafe fn tile<S: Simd, const R: usize, const T: usize>(
         let mut acc = [[S::splat(0.0); T]; R];
         let whole = cols / 16 * 16;
         for k in (0..whole).step_by(16) {
-            let wv: [S::F; R] = std::array::from_fn(|r| S::load(w.add(r * cols + k)));
+            let mut wv = [S::load(w.add(k)); R];
+            for r in 1..R {
+                wv[r] = S::load(w.add(r * cols + k));
+            }
             for t in 0..T {
                 let xv = S::load(x.add(t * cols + k));
                 for r in 0..R {

@@ -7,6 +7,7 @@ use crate::{
     kernels::{formats::*, simd::Simd},
     quant::{Act32x8, Act256},
 };
+use std::ops::Range;
 
 /// Most tokens in a tile.
 pub const TILE: usize = 7;
@@ -15,6 +16,9 @@ pub const PANEL_ROWS: usize = 16;
 pub const PANELS: usize = 2;
 /// Rows that one call computes.
 pub const GROUP_ROWS: usize = PANEL_ROWS * PANELS;
+/// Tokens that the inner loop works on together with one panel, where the registers do not hold the sums of
+/// [`PANELS`] × [`TILE`].
+const NARROW_TILE: usize = 4;
 /// Blocks of 256 columns that are unpacked at a time: two panels of them fit the first-level cache.
 const PANEL_BLOCKS: usize = 4;
 
@@ -126,7 +130,7 @@ pub unsafe fn group_256<S: Simd, W: Format256>(
             let pair = [panels.cast_const(), panels.add(PANEL_BLOCKS).cast_const()];
             for (i, &(tile, count)) in tiles.iter().enumerate() {
                 let y = out.add(i * TILE * GROUP_ROWS);
-                with_count!(count, T => tile_256::<S, W, T>(pair, n, tile.add(first), y, first == 0));
+                tile_256::<S, W>(pair, n, tile.add(first), count, y, first == 0);
             }
         }
     }
@@ -163,47 +167,79 @@ unsafe fn unpack_256<S: Simd, W: Format256>(blocks: [*const u8; 16], panel: &mut
     }
 }
 
-/// `y[t][32]` += two panels of `n` blocks × `T` tokens; starts from zero when `first`.
+/// `y[t][32]` += two panels of `n` blocks × `count` tokens; starts from zero when `first`.
 #[inline(always)]
-unsafe fn tile_256<S: Simd, W: Format256, const T: usize>(
+unsafe fn tile_256<S: Simd, W: Format256>(
     panels: [*const Panel256; PANELS],
     n: usize,
     tile: *const Tile256,
+    count: usize,
+    y: *mut f32,
+    first: bool,
+) {
+    unsafe {
+        for tokens in parts::<S>(count) {
+            let (from, y) = (tokens.start, y.add(GROUP_ROWS * tokens.start));
+            with_count!(tokens.len(), T => if const { S::REGISTERS >= 32 } {
+                part_256::<S, W, PANELS, T>(panels, n, tile, from, y, first);
+            } else if const { T <= NARROW_TILE } {
+                for g in 0..PANELS {
+                    part_256::<S, W, 1, T>([panels[g]], n, tile, from, y.add(PANEL_ROWS * g), first);
+                }
+            });
+        }
+    }
+}
+
+/// `G` panels × tokens `from..from + T` of [`tile_256`].
+#[inline(always)]
+unsafe fn part_256<S: Simd, W: Format256, const G: usize, const T: usize>(
+    panels: [*const Panel256; G],
+    n: usize,
+    tile: *const Tile256,
+    from: usize,
     y: *mut f32,
     first: bool,
 ) {
     unsafe {
         for b in 0..n {
             let a = &*tile.add(b);
-            let mut sums = [[S::isplat(0); T]; PANELS];
+            let mut sums = [[S::isplat(0); T]; G];
             let (subs, words) = if W::SCALE_PER_32 { (8, 8) } else { (16, 4) };
             for j in 0..subs {
-                let mut acc = [[S::isplat(0); T]; PANELS];
+                let mut acc = [[S::isplat(0); T]; G];
                 for k in words * j..words * (j + 1) {
-                    let w: [S::B; PANELS] = std::array::from_fn(|g| S::bload((*panels[g].add(b)).codes[k].as_ptr()));
+                    let mut w = [S::bload((*panels[0].add(b)).codes[k].as_ptr()); G];
+                    for g in 1..G {
+                        w[g] = S::bload((*panels[g].add(b)).codes[k].as_ptr());
+                    }
                     for t in 0..T {
-                        let q = S::bsplat(&a.q[k][t]);
-                        for g in 0..PANELS {
+                        let q = S::bsplat(a.q[k].as_ptr().add(from + t));
+                        for g in 0..G {
                             acc[g][t] = S::dot_bytes(acc[g][t], w[g], q);
                         }
                     }
                 }
-                for g in 0..PANELS {
+                for g in 0..G {
                     let scale = S::iload((*panels[g].add(b)).scales[j].as_ptr());
                     for t in 0..T {
-                        let scale = S::imul(scale, S::isplat(a.steps[j * 8 / subs][t]));
+                        let scale = S::imul(scale, S::isplat(of(&a.steps[j * 8 / subs], from + t)));
                         sums[g][t] = S::iadd(sums[g][t], S::imul(acc[g][t], scale));
                     }
                 }
             }
-            for g in 0..PANELS {
+            for g in 0..G {
                 let panel = &*panels[g].add(b);
                 let (d, dmin) = (S::load(panel.d.as_ptr()), S::load(panel.dmin.as_ptr()));
                 for t in 0..T {
                     let mut pairs = S::isplat(0);
                     if !W::SIGNED || S::FLIP != 0 {
                         for j in 0..8 {
-                            pairs = S::dot_words(pairs, S::iload(panel.pairs[j].as_ptr()), S::isplat(a.sums[j][t]));
+                            pairs = S::dot_words(
+                                pairs,
+                                S::iload(panel.pairs[j].as_ptr()),
+                                S::isplat(of(&a.sums[j], from + t)),
+                            );
                         }
                     }
                     let mut sum = sums[g][t];
@@ -216,11 +252,24 @@ unsafe fn tile_256<S: Simd, W: Format256, const T: usize>(
                     }
                     let p = y.add(GROUP_ROWS * t + PANEL_ROWS * g);
                     let before = if first && b == 0 { S::splat(0.0) } else { S::load(p) };
-                    S::store(p, S::fma(x, S::splat(a.d[t]), before));
+                    S::store(p, S::fma(x, S::splat(of(&a.d, from + t)), before));
                 }
             }
         }
     }
+}
+
+/// The number of a token, which is below eight.
+#[inline(always)]
+unsafe fn of<N: Copy>(row: &[N; 8], token: usize) -> N {
+    unsafe { *row.get_unchecked(token) }
+}
+
+/// The tokens of a tile in parts that the registers hold the sums of, as even as can be.
+#[inline(always)]
+fn parts<S: Simd>(count: usize) -> impl Iterator<Item = Range<usize>> {
+    let parts = count.div_ceil(if const { S::REGISTERS >= 32 } { TILE } else { NARROW_TILE });
+    (0..parts).map(move |i| i * count / parts..(i + 1) * count / parts)
 }
 
 /// As [`group_256`] for formats with blocks of 32; `blocks` counts blocks of 32.
@@ -248,7 +297,7 @@ pub unsafe fn group_32<S: Simd, W: Format32>(
             let blocks = (blocks - 8 * first).min(8 * n);
             for (i, &(tile, count)) in tiles.iter().enumerate() {
                 let y = out.add(i * TILE * GROUP_ROWS);
-                with_count!(count, T => tile_32::<S, W, T>(pair, blocks, tile.add(first), y, first == 0));
+                tile_32::<S, W>(pair, blocks, tile.add(first), count, y, first == 0);
             }
         }
     }
@@ -274,17 +323,42 @@ unsafe fn unpack_32<S: Simd, W: Format32>(blocks: [*const u8; 16], n: usize, pan
 }
 
 #[inline(always)]
-unsafe fn tile_32<S: Simd, W: Format32, const T: usize>(
+unsafe fn tile_32<S: Simd, W: Format32>(
     panels: [*const Panel32; PANELS],
     blocks: usize,
     tile: *const Tile32,
+    count: usize,
     y: *mut f32,
     first: bool,
 ) {
     unsafe {
-        let mut sums = [[S::splat(0.0); T]; PANELS];
+        for tokens in parts::<S>(count) {
+            let (from, y) = (tokens.start, y.add(GROUP_ROWS * tokens.start));
+            with_count!(tokens.len(), T => if const { S::REGISTERS >= 32 } {
+                part_32::<S, W, PANELS, T>(panels, blocks, tile, from, y, first);
+            } else if const { T <= NARROW_TILE } {
+                for g in 0..PANELS {
+                    part_32::<S, W, 1, T>([panels[g]], blocks, tile, from, y.add(PANEL_ROWS * g), first);
+                }
+            });
+        }
+    }
+}
+
+/// `G` panels × tokens `from..from + T` of [`tile_32`].
+#[inline(always)]
+unsafe fn part_32<S: Simd, W: Format32, const G: usize, const T: usize>(
+    panels: [*const Panel32; G],
+    blocks: usize,
+    tile: *const Tile32,
+    from: usize,
+    y: *mut f32,
+    first: bool,
+) {
+    unsafe {
+        let mut sums = [[S::splat(0.0); T]; G];
         if !first {
-            for g in 0..PANELS {
+            for g in 0..G {
                 for t in 0..T {
                     sums[g][t] = S::load(y.add(GROUP_ROWS * t + PANEL_ROWS * g));
                 }
@@ -293,34 +367,37 @@ unsafe fn tile_32<S: Simd, W: Format32, const T: usize>(
         for block in 0..blocks {
             let (b, j) = (block / 8, block % 8);
             let a = &*tile.add(b);
-            let mut acc = [[S::isplat(0); T]; PANELS];
+            let mut acc = [[S::isplat(0); T]; G];
             for k in 8 * j..8 * j + 8 {
-                let w: [S::B; PANELS] = std::array::from_fn(|g| S::bload((*panels[g].add(b)).codes[k].as_ptr()));
+                let mut w = [S::bload((*panels[0].add(b)).codes[k].as_ptr()); G];
+                for g in 1..G {
+                    w[g] = S::bload((*panels[g].add(b)).codes[k].as_ptr());
+                }
                 for t in 0..T {
-                    let q = S::bsplat(&a.q[k][t]);
-                    for g in 0..PANELS {
+                    let q = S::bsplat(a.q[k].as_ptr().add(from + t));
+                    for g in 0..G {
                         acc[g][t] = S::dot_bytes(acc[g][t], w[g], q);
                     }
                 }
             }
-            for g in 0..PANELS {
+            for g in 0..G {
                 let panel = &*panels[g].add(b);
                 let d = S::load(panel.d[j].as_ptr());
                 for t in 0..T {
                     let mut sum = acc[g][t];
                     if S::FLIP != 0 {
-                        sum = S::isub(sum, S::isplat(i32::from(S::FLIP).wrapping_mul(a.sums[j][t])));
+                        sum = S::isub(sum, S::isplat(i32::from(S::FLIP).wrapping_mul(of(&a.sums[j], from + t))));
                     }
                     let x = S::mul(S::to_float(sum), d);
-                    sums[g][t] = S::fma(x, S::splat(a.d[j][t]), sums[g][t]);
+                    sums[g][t] = S::fma(x, S::splat(of(&a.d[j], from + t)), sums[g][t]);
                     if W::HAS_MIN {
-                        let low = S::splat(a.sums[j][t] as f32 * a.d[j][t]);
+                        let low = S::splat(of(&a.sums[j], from + t) as f32 * of(&a.d[j], from + t));
                         sums[g][t] = S::fma(S::load(panel.m[j].as_ptr()), low, sums[g][t]);
                     }
                 }
             }
         }
-        for g in 0..PANELS {
+        for g in 0..G {
             for t in 0..T {
                 S::store(y.add(GROUP_ROWS * t + PANEL_ROWS * g), sums[g][t]);
             }

@@ -239,12 +239,12 @@ impl<D: Dot> Simd for Ymm<D> {
             // Words 8 j .. 8 j + 8 of rows 8 i .. 8 i + 8.
             for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
                 let mut v = [_mm256_setzero_si256(); 8];
-                for r in 0..8 {
-                    v[r] = _mm256_xor_si256(_mm256_loadu_si256(rows[8 * i + r].add(32 * j).cast()), flip);
+                for (v, row) in v.iter_mut().zip(&rows[8 * i..]) {
+                    *v = _mm256_xor_si256(_mm256_loadu_si256(row.add(32 * j).cast()), flip);
                 }
                 transpose8(&mut v);
-                for r in 0..8 {
-                    _mm256_storeu_si256(out.add(8 * j + r).cast::<__m256i>().add(i), v[r]);
+                for (word, v) in v.into_iter().enumerate() {
+                    _mm256_storeu_si256(out.add(8 * j + word).cast::<__m256i>().add(i), v);
                 }
             }
         }
