@@ -5,7 +5,7 @@
 #   scripts/test-aarch64.sh SCRATCH [arguments of cargo test]
 #
 # For x86-64 hosts with Debian's apt. Nothing is installed: packages are unpacked in the folder SCRATCH (2 GB), which the
-# next run uses again. PROPTEST_CASES bounds property tests. REALM_CPUS names other processors (`qemu-aarch64 -cpu help`).
+# next run uses again. Emulation is slow: allow an hour. REALM_CPUS names other processors (`qemu-aarch64 -cpu help`).
 set -euo pipefail
 TARGET=aarch64-unknown-linux-gnu
 SCRATCH=$(realpath -m "${1:?which scratch folder}")
