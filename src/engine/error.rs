@@ -1,4 +1,4 @@
-use crate::{cache, chat, compute, gguf, model, quant, tokenizer};
+use crate::{cache, chat, compute, gguf, model, quant, registry, tokenizer};
 
 /// Every failure a caller can see. [`Error::code`] is the stable `code` of the JavaScript error.
 #[derive(Debug, thiserror::Error)]
@@ -112,5 +112,11 @@ impl From<cache::OutOfMemory> for Error {
 impl From<quant::Error> for Error {
     fn from(e: quant::Error) -> Self {
         Self::Unsupported(e.to_string())
+    }
+}
+
+impl From<registry::ParseIdError> for Error {
+    fn from(e: registry::ParseIdError) -> Self {
+        Self::InvalidArgument(e.to_string())
     }
 }

@@ -60,7 +60,7 @@ pub fn store(source: Source, progress: &mut dyn FnMut(f64), cancelled: &dyn Fn()
 
 /// Cheap.
 pub fn get(id: &str) -> Result<Arc<Loaded>, Error> {
-    let key: ModelId = id.parse().map_err(|e: crate::registry::ParseIdError| Error::InvalidArgument(e.to_string()))?;
+    let key: ModelId = id.parse()?;
     REGISTRY.get(key).ok_or_else(|| Error::ModelNotFound(id.to_owned()))
 }
 
@@ -71,7 +71,7 @@ pub fn list() -> Vec<Arc<Loaded>> {
 
 /// Releases one reference; true when the model is gone. Fails when there is no such model. Cheap.
 pub fn remove(id: &str) -> Result<bool, Error> {
-    let key: ModelId = id.parse().map_err(|e: crate::registry::ParseIdError| Error::InvalidArgument(e.to_string()))?;
+    let key: ModelId = id.parse()?;
     let removed = REGISTRY.remove(key).ok_or_else(|| Error::ModelNotFound(id.to_owned()))?;
     if removed.last {
         removed.model.scheduler.close();

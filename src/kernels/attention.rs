@@ -226,8 +226,7 @@ impl Phase for Attend<'_> {
         let d = self.layout.head_dim;
         let (group, len) = (self.heads / self.layout.kv_heads, self.heads * d);
         let mut list = Vec::with_capacity(rows.len() * group);
-        // Rows of one head lie together: those of one token in a tile would see the same positions, but those of one
-        // head differ by one each; tokens change slowest, so tiles of the kernel stay within a token.
+        // Tokens change slowest: rows beside each other mostly see the same positions.
         for row in rows.clone() {
             let end = span.position + row - span.rows.start + 1;
             let start = self.window.map_or(0, |window| end.saturating_sub(window)).max(span.origin);
