@@ -8,6 +8,8 @@ pub trait Format256 {
     const SIGNED: bool;
     /// One scale per 32 elements instead of 16.
     const SCALE_PER_32: bool;
+    /// No code is larger in magnitude.
+    const LARGEST: usize;
     /// # Safety
     /// `block` must point to `BYTES` readable bytes.
     unsafe fn expand(block: *const u8) -> Expanded256;
@@ -17,18 +19,22 @@ pub trait Format256 {
 pub trait Format32 {
     const BYTES: usize;
     const HAS_MIN: bool;
+    /// What makes the codes unsigned when it is added, and the largest they are then.
+    const BIAS: u8;
+    const LARGEST: usize;
     /// # Safety
     /// `block` must point to `BYTES` readable bytes.
     unsafe fn expand(block: *const u8) -> Expanded32;
 }
 
 macro_rules! formats_256 {
-    ($($name:ident $bytes:literal $expand:ident signed $signed:literal per_32 $per_32:literal;)*) => {$(
+    ($($name:ident $bytes:literal $expand:ident signed $signed:literal per_32 $per_32:literal largest $largest:literal;)*) => {$(
         pub struct $name;
         impl Format256 for $name {
             const BYTES: usize = $bytes;
             const SIGNED: bool = $signed;
             const SCALE_PER_32: bool = $per_32;
+            const LARGEST: usize = $largest;
             #[inline(always)]
             unsafe fn expand(block: *const u8) -> Expanded256 {
                 // SAFETY: as many bytes are there, by the caller's promise; a byte array has no alignment.
@@ -38,20 +44,22 @@ macro_rules! formats_256 {
     )*};
 }
 formats_256! {
-    Q2K 84 expand_q2_k signed false per_32 false;
-    Q3K 110 expand_q3_k signed true per_32 false;
-    Q4K 144 expand_q4_k signed false per_32 true;
-    Q5K 176 expand_q5_k signed false per_32 true;
-    Q6K 210 expand_q6_k signed true per_32 false;
-    Iq4Xs 136 expand_iq4_xs signed true per_32 true;
+    Q2K 84 expand_q2_k signed false per_32 false largest 3;
+    Q3K 110 expand_q3_k signed true per_32 false largest 4;
+    Q4K 144 expand_q4_k signed false per_32 true largest 15;
+    Q5K 176 expand_q5_k signed false per_32 true largest 31;
+    Q6K 210 expand_q6_k signed true per_32 false largest 32;
+    Iq4Xs 136 expand_iq4_xs signed true per_32 true largest 127;
 }
 
 macro_rules! formats_32 {
-    ($($name:ident $bytes:literal $expand:ident has_min $has_min:literal;)*) => {$(
+    ($($name:ident $bytes:literal $expand:ident has_min $has_min:literal bias $bias:literal largest $largest:literal;)*) => {$(
         pub struct $name;
         impl Format32 for $name {
             const BYTES: usize = $bytes;
             const HAS_MIN: bool = $has_min;
+            const BIAS: u8 = $bias;
+            const LARGEST: usize = $largest;
             #[inline(always)]
             unsafe fn expand(block: *const u8) -> Expanded32 {
                 // SAFETY: as many bytes are there, by the caller's promise; a byte array has no alignment.
@@ -61,13 +69,13 @@ macro_rules! formats_32 {
     )*};
 }
 formats_32! {
-    Q40 18 expand_q4_0 has_min false;
-    Q41 20 expand_q4_1 has_min true;
-    Q50 22 expand_q5_0 has_min false;
-    Q51 24 expand_q5_1 has_min true;
-    Q80 34 expand_q8_0 has_min false;
-    Iq4Nl 18 expand_iq4_nl has_min false;
-    Mxfp4 17 expand_mxfp4 has_min false;
+    Q40 18 expand_q4_0 has_min false bias 8 largest 15;
+    Q41 20 expand_q4_1 has_min true bias 0 largest 15;
+    Q50 22 expand_q5_0 has_min false bias 16 largest 31;
+    Q51 24 expand_q5_1 has_min true bias 0 largest 31;
+    Q80 34 expand_q8_0 has_min false bias 128 largest 255;
+    Iq4Nl 18 expand_iq4_nl has_min false bias 128 largest 255;
+    Mxfp4 17 expand_mxfp4 has_min false bias 12 largest 24;
 }
 
 /// Runs `$body` with `$F` standing for the format type of `$ty`; the other types never get here.

@@ -186,7 +186,9 @@ impl Phase for Prepare<'_> {
                 let rows = lane.partial.get::<Act256>(n * groups);
                 unsafe { (self.tier.quantize_256)(normed, rows) };
                 let rows: Vec<&[Act256]> = rows.chunks(groups).collect();
-                panel::pack_256(&rows, unsafe { self.inputs.tiles_256.write(chunk * groups..(chunk + 1) * groups) });
+                let kernels = self.tier.panels.as_ref().expect("inputs are tiled only then");
+                let tiles = unsafe { self.inputs.tiles_256.write(chunk * groups..(chunk + 1) * groups) };
+                unsafe { (kernels.pack_256)(&rows, tiles) };
             } else {
                 let out = unsafe { self.inputs.rows_256.write(chunk * groups..(chunk + 1) * groups) };
                 unsafe { (self.tier.quantize_256)(normed, out) };

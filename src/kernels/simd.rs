@@ -5,6 +5,9 @@
 //! as IEEE 754 says, so all implementations give the same bits.
 #![allow(clippy::missing_safety_doc)] // the contract of all of them is the same: see the trait
 
+/// What small signed codes are made unsigned with where narrow sums are used.
+pub const CENTRE: u8 = 32;
+
 /// # Safety
 /// All methods may be called only where the instruction set they use is enabled, and pointers must be valid for the
 /// lanes that are read or written. No alignment is required.
@@ -70,6 +73,36 @@ pub trait Simd: Copy + 'static {
     unsafe fn bsplat(p: *const i32) -> Self::B;
     /// Adds, per lane, the products of four weight codes (see [`Simd::FLIP`]) with four signed bytes.
     unsafe fn dot_bytes(acc: Self::I, weights: Self::B, activations: Self::B) -> Self::I;
-    /// `out[i]` gets word `i` of each of the 16 rows: a 16 × 16 transposition of 32-bit words, xor-ed with `flip` bytes.
-    unsafe fn transpose(rows: [*const u8; 16], flip: u8, out: *mut [u8; 64]);
+    /// `out[i]` gets word `i` of each of the 16 rows: a 16 × 16 transposition of 32-bit words; `bias` is added to every
+    /// byte.
+    unsafe fn transpose(rows: [*const u8; 16], bias: u8, out: *mut [u8; 64]);
+
+    /// How many products each 16-bit number of a narrow sum gets from four columns; 0 where narrow sums have no use.
+    ///
+    /// A narrow sum is that of a few columns' products of unsigned codes with activations, known to fit 16 bits. So one
+    /// instruction can multiply it by a scale and add it to the sum of the block.
+    const NARROW_PRODUCTS: usize = 0;
+    /// Columns, in fours, that share a start of narrow sums; see [`Simd::start`].
+    const START_WORDS: usize = 1;
+    /// Adds the products of four unsigned codes with four signed bytes to a narrow sum.
+    unsafe fn narrow_dot(_acc: Self::I, _codes: Self::B, _activations: Self::B) -> Self::I {
+        unreachable!("no narrow sums")
+    }
+    /// `sum + narrow * factor`.
+    unsafe fn narrow_scale(_sum: Self::I, _narrow: Self::I, _factor: Self::I) -> Self::I {
+        unreachable!("no narrow sums")
+    }
+    /// How a scale is kept beside narrow sums.
+    fn factor(_scale: i16) -> i32 {
+        unreachable!("no narrow sums")
+    }
+    /// Factors times steps, both as words.
+    unsafe fn word_mul(_a: Self::I, _b: Self::I) -> Self::I {
+        unreachable!("no narrow sums")
+    }
+    /// What a narrow sum starts from so that codes that are [`CENTRE`] too large give the same result: this many times
+    /// the sums of the activations of [`Simd::START_WORDS`] fours of columns, subtracted.
+    fn start(_activations: &[[i8; 4]]) -> i32 {
+        unreachable!("no narrow sums")
+    }
 }

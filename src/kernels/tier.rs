@@ -45,6 +45,8 @@ type RowsFloat = unsafe fn(TensorType, *const u8, usize, usize, *const f32, usiz
 pub struct Panels {
     pub group_256: Group<Tile256>,
     pub group_32: Group<Tile32>,
+    /// [`super::generic::panel::pack_256`].
+    pub pack_256: unsafe fn(&[&[Act256]], &mut [Tile256]),
 }
 
 type Group<T> = unsafe fn(TensorType, &[*const u8; GROUP_ROWS], usize, &[(*const T, usize)], *mut u8, *mut f32);
@@ -121,6 +123,10 @@ macro_rules! generic_tier {
             with_format_32!(ty, W => unsafe { panel::group_32::<$Machine, W>(rows, blocks, tiles, scratch, out) })
         }
         $(#[target_feature(enable = $feature)])+
+        unsafe fn pack_256(rows: &[&[Act256]], out: &mut [panel::Tile256]) {
+            unsafe { panel::pack_256::<$Machine>(rows, out) }
+        }
+        $(#[target_feature(enable = $feature)])+
         unsafe fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
             unsafe { vector::rms_norm::<$Machine>(x, weight, eps, out) }
         }
@@ -146,7 +152,7 @@ macro_rules! generic_tier {
             rows_256,
             rows_32,
             rows_float,
-            panels: Some(Panels { group_256, group_32 }),
+            panels: Some(Panels { group_256, group_32, pack_256 }),
             rms_norm,
             swiglu,
             quantize_256,

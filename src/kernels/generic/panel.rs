@@ -4,7 +4,10 @@
 //! One vector of a panel holds four consecutive codes of each of 16 rows; one word of a tile holds four consecutive
 //! activations of one token. So a lane is a row, no sum crosses lanes, and the float steps are those of `scalar.rs`.
 use crate::{
-    kernels::{formats::*, simd::Simd},
+    kernels::{
+        formats::*,
+        simd::{CENTRE, Simd},
+    },
     quant::{Act32x8, Act256},
 };
 use std::ops::Range;
@@ -19,8 +22,12 @@ pub const GROUP_ROWS: usize = PANEL_ROWS * PANELS;
 /// Tokens that the inner loop works on together with one panel, where the registers do not hold the sums of
 /// [`PANELS`] × [`TILE`].
 const NARROW_TILE: usize = 4;
-/// Blocks of 256 columns that are unpacked at a time: two panels of them fit the first-level cache.
-const PANEL_BLOCKS: usize = 4;
+/// Blocks of 256 columns that are unpacked at a time: two panels of them fit the first-level cache, which is larger on
+/// processors with many registers.
+const fn panel_blocks<S: Simd>() -> usize {
+    if S::REGISTERS >= 32 { MOST_PANEL_BLOCKS } else { 2 }
+}
+const MOST_PANEL_BLOCKS: usize = 4;
 
 /// 256 columns of up to seven tokens, quantised with one scale per 256 and steps. The eighth place of each row is padding.
 #[repr(C, align(64))]
@@ -30,8 +37,10 @@ pub struct Tile256 {
     q: [[i32; 8]; 64],
     /// Word `[j][t]`: the sums of the 16 columns from 32 j and from 32 j + 16, as two 16-bit numbers.
     sums: [[i32; 8]; 8],
-    /// `[j][t]`: the step of the 32 columns from 32 j.
+    /// `[j][t]`: the step of the 32 columns from 32 j, as two equal 16-bit numbers.
     steps: [[i32; 8]; 8],
+    /// `[i][t]`: where narrow sums of centred codes start; see [`Simd::start`].
+    starts: [[i32; 8]; 32],
     d: [f32; 8],
     padding: [f32; 8],
 }
@@ -44,6 +53,8 @@ pub struct Tile32 {
     /// `[j][t]`: sum of the 32 columns from 32 j.
     sums: [[i32; 8]; 8],
     d: [[f32; 8]; 8],
+    /// `[j][t]`: `f32(sum) * d`.
+    lows: [[f32; 8]; 8],
 }
 
 /// 16 rows × 256 columns of a 256-class format.
@@ -51,7 +62,7 @@ pub struct Tile32 {
 #[derive(Clone, Copy)]
 struct Panel256 {
     codes: [[u8; 64]; 64],
-    /// Per 16 columns (or per 32, then the first eight).
+    /// Per 16 columns (or per 32, then the first eight); as [`Simd::factor`] says where narrow sums meet them.
     scales: [[i32; 16]; 16],
     /// Scales (signed formats) or minima (the others) of 32 columns, as pairs of 16-bit numbers beside [`Tile256::sums`].
     pairs: [[i32; 16]; 8],
@@ -68,21 +79,28 @@ struct Panel32 {
 }
 
 /// Bytes of scratch for the panels of one call.
-pub const PANEL_BYTES: usize = PANELS * PANEL_BLOCKS * size_of::<Panel256>();
+pub const PANEL_BYTES: usize = PANELS * MOST_PANEL_BLOCKS * size_of::<Panel256>();
 
 /// Packs the activations of up to seven tokens (`rows[t]` has `blocks` blocks) into tiles.
-pub fn pack_256(rows: &[&[Act256]], out: &mut [Tile256]) {
+#[inline(always)]
+pub unsafe fn pack_256<S: Simd>(rows: &[&[Act256]], out: &mut [Tile256]) {
     for (b, tile) in out.iter_mut().enumerate() {
         for (t, row) in rows.iter().enumerate() {
             let a = &row[b];
-            for (k, word) in a.q.as_chunks::<4>().0.iter().enumerate() {
+            let fours = a.q.as_chunks::<4>().0;
+            for (k, word) in fours.iter().enumerate() {
                 tile.q[k][t] = i32::from_le_bytes(word.map(|q| q as u8));
             }
             for (j, pair) in a.sums16.as_chunks::<2>().0.iter().enumerate() {
                 tile.sums[j][t] = i32::from(pair[0] as u16) | i32::from(pair[1]) << 16;
             }
             for (j, &step) in a.steps.iter().enumerate() {
-                tile.steps[j][t] = i32::from(step);
+                tile.steps[j][t] = i32::from(step) * 0x1_0001;
+            }
+            if S::NARROW_PRODUCTS > 0 {
+                for (start, fours) in tile.starts.iter_mut().zip(fours.chunks(S::START_WORDS)) {
+                    start[t] = S::start(fours);
+                }
             }
             tile.d[t] = a.d;
         }
@@ -100,9 +118,39 @@ pub fn pack_32(rows: &[&[Act32x8]], out: &mut [Tile32]) {
             for j in 0..8 {
                 tile.sums[j][t] = a.sums[j];
                 tile.d[j][t] = a.d[j];
+                tile.lows[j][t] = a.sums[j] as f32 * a.d[j];
             }
         }
     }
+}
+
+/// Fours of columns whose products a narrow sum of these codes can hold (at most those that share a scale); 0 if it
+/// cannot hold any.
+const fn narrow_run<S: Simd>(signed: bool, largest: usize, shared: usize) -> usize {
+    let most = (i16::MAX as usize) / 127;
+    let products = S::NARROW_PRODUCTS * largest;
+    if S::NARROW_PRODUCTS == 0 {
+        return 0;
+    }
+    if signed {
+        // Centred codes: only runs that have a start.
+        let fits = S::START_WORDS * products <= most && largest <= CENTRE as usize;
+        return if fits { S::START_WORDS } else { 0 };
+    }
+    let mut run = shared;
+    while run * products > most {
+        run /= 2;
+    }
+    run
+}
+
+/// [`narrow_run`] of a format with super-blocks.
+const fn narrow_run_256<S: Simd, W: Format256>() -> usize {
+    narrow_run::<S>(W::SIGNED, W::LARGEST, words_per_scale::<W>())
+}
+
+const fn words_per_scale<W: Format256>() -> usize {
+    if W::SCALE_PER_32 { 8 } else { 4 }
 }
 
 /// 32 rows (`rows[r]` points to row `r`; rows that do not exist may repeat one that does) of `blocks` super-blocks times
@@ -118,16 +166,16 @@ pub unsafe fn group_256<S: Simd, W: Format256>(
 ) {
     unsafe {
         let panels = scratch.cast::<Panel256>();
-        for first in (0..blocks).step_by(PANEL_BLOCKS) {
-            let n = PANEL_BLOCKS.min(blocks - first);
+        for first in (0..blocks).step_by(panel_blocks::<S>()) {
+            let n = panel_blocks::<S>().min(blocks - first);
             for g in 0..PANELS {
                 for b in 0..n {
                     let block: [*const u8; 16] =
                         std::array::from_fn(|r| rows[PANEL_ROWS * g + r].add((first + b) * W::BYTES));
-                    unpack_256::<S, W>(block, &mut *panels.add(PANEL_BLOCKS * g + b));
+                    unpack_256::<S, W>(block, &mut *panels.add(n * g + b));
                 }
             }
-            let pair = [panels.cast_const(), panels.add(PANEL_BLOCKS).cast_const()];
+            let pair = [panels.cast_const(), panels.add(n).cast_const()];
             for (i, &(tile, count)) in tiles.iter().enumerate() {
                 let y = out.add(i * TILE * GROUP_ROWS);
                 tile_256::<S, W>(pair, n, tile.add(first), count, y, first == 0);
@@ -139,18 +187,14 @@ pub unsafe fn group_256<S: Simd, W: Format256>(
 #[inline(always)]
 unsafe fn unpack_256<S: Simd, W: Format256>(blocks: [*const u8; 16], panel: &mut Panel256) {
     unsafe {
+        let narrow = const { narrow_run_256::<S, W>() > 0 };
         let mut codes = [[0i8; 256]; 16];
         for r in 0..16 {
             let e = W::expand(blocks[r]);
             codes[r] = e.codes;
-            if W::SCALE_PER_32 {
-                for j in 0..8 {
-                    panel.scales[j][r] = i32::from(e.scales[2 * j]);
-                }
-            } else {
-                for j in 0..16 {
-                    panel.scales[j][r] = i32::from(e.scales[j]);
-                }
+            for j in 0..64 / words_per_scale::<W>() {
+                let scale = e.scales[j * words_per_scale::<W>() / 4];
+                panel.scales[j][r] = if narrow { S::factor(scale) } else { i32::from(scale) };
             }
             let words = if W::SIGNED { &e.scales } else { &e.mins };
             for j in 0..8 {
@@ -161,8 +205,12 @@ unsafe fn unpack_256<S: Simd, W: Format256>(blocks: [*const u8; 16], panel: &mut
         }
         for quarter in 0..4 {
             let rows = std::array::from_fn(|r| codes[r].as_ptr().add(64 * quarter).cast());
-            let flip = if W::SIGNED { S::FLIP } else { 0 };
-            S::transpose(rows, flip, panel.codes.as_mut_ptr().add(16 * quarter));
+            let bias = match W::SIGNED {
+                true if narrow => CENTRE,
+                true => S::FLIP,
+                false => 0,
+            };
+            S::transpose(rows, bias, panel.codes.as_mut_ptr().add(16 * quarter));
         }
     }
 }
@@ -202,48 +250,27 @@ unsafe fn part_256<S: Simd, W: Format256, const G: usize, const T: usize>(
     first: bool,
 ) {
     unsafe {
+        let narrow = const { narrow_run_256::<S, W>() > 0 };
         for b in 0..n {
             let a = &*tile.add(b);
-            let mut sums = [[S::isplat(0); T]; G];
-            let (subs, words) = if W::SCALE_PER_32 { (8, 8) } else { (16, 4) };
-            for j in 0..subs {
-                let mut acc = [[S::isplat(0); T]; G];
-                for k in words * j..words * (j + 1) {
-                    let mut w = [S::bload((*panels[0].add(b)).codes[k].as_ptr()); G];
-                    for g in 1..G {
-                        w[g] = S::bload((*panels[g].add(b)).codes[k].as_ptr());
-                    }
-                    for t in 0..T {
-                        let q = S::bsplat(a.q[k].as_ptr().add(from + t));
-                        for g in 0..G {
-                            acc[g][t] = S::dot_bytes(acc[g][t], w[g], q);
-                        }
-                    }
-                }
-                for g in 0..G {
-                    let scale = S::iload((*panels[g].add(b)).scales[j].as_ptr());
-                    for t in 0..T {
-                        let scale = S::imul(scale, S::isplat(of(&a.steps[j * 8 / subs], from + t)));
-                        sums[g][t] = S::iadd(sums[g][t], S::imul(acc[g][t], scale));
-                    }
-                }
-            }
+            let panels = panels.map(|panel| &*panel.add(b));
+            let sums = if narrow {
+                narrow_sums::<S, W, G, T>(panels, a, from)
+            } else {
+                wide_sums::<S, W, G, T>(panels, a, from)
+            };
             for g in 0..G {
-                let panel = &*panels[g].add(b);
-                let (d, dmin) = (S::load(panel.d.as_ptr()), S::load(panel.dmin.as_ptr()));
+                let (d, dmin) = (S::load(panels[g].d.as_ptr()), S::load(panels[g].dmin.as_ptr()));
                 for t in 0..T {
-                    let mut pairs = S::isplat(0);
-                    if !W::SIGNED || S::FLIP != 0 {
+                    let (mut sum, mut pairs) = (sums[g][t], S::isplat(0));
+                    let flipped = W::SIGNED && S::FLIP != 0 && !narrow;
+                    if !W::SIGNED || flipped {
                         for j in 0..8 {
-                            pairs = S::dot_words(
-                                pairs,
-                                S::iload(panel.pairs[j].as_ptr()),
-                                S::isplat(of(&a.sums[j], from + t)),
-                            );
+                            let words = S::iload(panels[g].pairs[j].as_ptr());
+                            pairs = S::dot_words(pairs, words, S::isplat(of(&a.sums[j], from + t)));
                         }
                     }
-                    let mut sum = sums[g][t];
-                    if W::SIGNED && S::FLIP != 0 {
+                    if flipped {
                         sum = S::isub(sum, S::imul(pairs, S::isplat(i32::from(S::FLIP))));
                     }
                     let mut x = S::mul(S::to_float(sum), d);
@@ -256,6 +283,87 @@ unsafe fn part_256<S: Simd, W: Format256, const G: usize, const T: usize>(
                 }
             }
         }
+    }
+}
+
+/// `sum(scale * step * sum(code * q))` of a block, by narrow sums.
+#[inline(always)]
+unsafe fn narrow_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
+    panels: [&Panel256; G],
+    a: &Tile256,
+    from: usize,
+) -> [[S::I; T]; G] {
+    unsafe {
+        let (run, words) = const { (narrow_run_256::<S, W>(), words_per_scale::<W>()) };
+        let mut sums = [[S::isplat(0); T]; G];
+        for j in 0..64 / words {
+            for first in (j * words..(j + 1) * words).step_by(run) {
+                let mut acc = [[S::isplat(0); T]; G];
+                if W::SIGNED {
+                    for t in 0..T {
+                        acc[0][t] = S::isplat(of(&a.starts[first / S::START_WORDS], from + t));
+                    }
+                    acc = [acc[0]; G];
+                }
+                for k in first..first + run {
+                    let mut w = [S::bload(panels[0].codes[k].as_ptr()); G];
+                    for g in 1..G {
+                        w[g] = S::bload(panels[g].codes[k].as_ptr());
+                    }
+                    for t in 0..T {
+                        let q = S::bsplat(a.q[k].as_ptr().add(from + t));
+                        for g in 0..G {
+                            acc[g][t] = S::narrow_dot(acc[g][t], w[g], q);
+                        }
+                    }
+                }
+                for t in 0..T {
+                    let step = S::isplat(of(&a.steps[j * words / 8], from + t));
+                    for g in 0..G {
+                        let factor = S::word_mul(S::iload(panels[g].scales[j].as_ptr()), step);
+                        sums[g][t] = S::narrow_scale(sums[g][t], acc[g][t], factor);
+                    }
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// As [`narrow_sums`] for codes of any size; where the products take unsigned codes, those are [`Simd::FLIP`] too large.
+#[inline(always)]
+unsafe fn wide_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
+    panels: [&Panel256; G],
+    a: &Tile256,
+    from: usize,
+) -> [[S::I; T]; G] {
+    unsafe {
+        let words = const { words_per_scale::<W>() };
+        let mut sums = [[S::isplat(0); T]; G];
+        for j in 0..64 / words {
+            let mut acc = [[S::isplat(0); T]; G];
+            for k in words * j..words * (j + 1) {
+                let mut w = [S::bload(panels[0].codes[k].as_ptr()); G];
+                for g in 1..G {
+                    w[g] = S::bload(panels[g].codes[k].as_ptr());
+                }
+                for t in 0..T {
+                    let q = S::bsplat(a.q[k].as_ptr().add(from + t));
+                    for g in 0..G {
+                        acc[g][t] = S::dot_bytes(acc[g][t], w[g], q);
+                    }
+                }
+            }
+            for g in 0..G {
+                let scale = S::iload(panels[g].scales[j].as_ptr());
+                for t in 0..T {
+                    let step = of(&a.steps[j * words / 8], from + t) & 0xffff;
+                    let scale = S::imul(scale, S::isplat(step));
+                    sums[g][t] = S::iadd(sums[g][t], S::imul(acc[g][t], scale));
+                }
+            }
+        }
+        sums
     }
 }
 
@@ -284,16 +392,16 @@ pub unsafe fn group_32<S: Simd, W: Format32>(
     unsafe {
         let panels = scratch.cast::<Panel32>();
         let groups = blocks.div_ceil(8);
-        for first in (0..groups).step_by(PANEL_BLOCKS) {
-            let n = PANEL_BLOCKS.min(groups - first);
+        for first in (0..groups).step_by(panel_blocks::<S>()) {
+            let n = panel_blocks::<S>().min(groups - first);
             for g in 0..PANELS {
                 for b in 0..n {
                     let at = 8 * (first + b);
                     let block: [*const u8; 16] = std::array::from_fn(|r| rows[PANEL_ROWS * g + r].add(at * W::BYTES));
-                    unpack_32::<S, W>(block, (blocks - at).min(8), &mut *panels.add(PANEL_BLOCKS * g + b));
+                    unpack_32::<S, W>(block, (blocks - at).min(8), &mut *panels.add(n * g + b));
                 }
             }
-            let pair = [panels.cast_const(), panels.add(PANEL_BLOCKS).cast_const()];
+            let pair = [panels.cast_const(), panels.add(n).cast_const()];
             let blocks = (blocks - 8 * first).min(8 * n);
             for (i, &(tile, count)) in tiles.iter().enumerate() {
                 let y = out.add(i * TILE * GROUP_ROWS);
@@ -315,9 +423,10 @@ unsafe fn unpack_32<S: Simd, W: Format32>(blocks: [*const u8; 16], n: usize, pan
                 panel.m[j][r] = e.m;
             }
         }
+        let bias = if const { narrow_run_32::<S, W>() > 0 } { W::BIAS } else { S::FLIP };
         for quarter in 0..n.div_ceil(2) {
             let rows = std::array::from_fn(|r| codes[r].as_ptr().add(64 * quarter).cast());
-            S::transpose(rows, S::FLIP, panel.codes.as_mut_ptr().add(16 * quarter));
+            S::transpose(rows, bias, panel.codes.as_mut_ptr().add(16 * quarter));
         }
     }
 }
@@ -367,32 +476,21 @@ unsafe fn part_32<S: Simd, W: Format32, const G: usize, const T: usize>(
         for block in 0..blocks {
             let (b, j) = (block / 8, block % 8);
             let a = &*tile.add(b);
-            let mut acc = [[S::isplat(0); T]; G];
-            for k in 8 * j..8 * j + 8 {
-                let mut w = [S::bload((*panels[0].add(b)).codes[k].as_ptr()); G];
-                for g in 1..G {
-                    w[g] = S::bload((*panels[g].add(b)).codes[k].as_ptr());
-                }
-                for t in 0..T {
-                    let q = S::bsplat(a.q[k].as_ptr().add(from + t));
-                    for g in 0..G {
-                        acc[g][t] = S::dot_bytes(acc[g][t], w[g], q);
-                    }
-                }
-            }
+            let panels = panels.map(|panel| &*panel.add(b));
+            let dots = block_sums::<S, W, G, T>(panels, a, j, from);
+            let excess = i32::from(if const { narrow_run_32::<S, W>() > 0 } { W::BIAS } else { S::FLIP });
             for g in 0..G {
-                let panel = &*panels[g].add(b);
-                let d = S::load(panel.d[j].as_ptr());
+                let d = S::load(panels[g].d[j].as_ptr());
                 for t in 0..T {
-                    let mut sum = acc[g][t];
-                    if S::FLIP != 0 {
-                        sum = S::isub(sum, S::isplat(i32::from(S::FLIP).wrapping_mul(of(&a.sums[j], from + t))));
+                    let mut sum = dots[g][t];
+                    if excess != 0 {
+                        sum = S::isub(sum, S::imul(S::isplat(of(&a.sums[j], from + t)), S::isplat(excess)));
                     }
                     let x = S::mul(S::to_float(sum), d);
                     sums[g][t] = S::fma(x, S::splat(of(&a.d[j], from + t)), sums[g][t]);
                     if W::HAS_MIN {
-                        let low = S::splat(of(&a.sums[j], from + t) as f32 * of(&a.d[j], from + t));
-                        sums[g][t] = S::fma(S::load(panel.m[j].as_ptr()), low, sums[g][t]);
+                        let low = S::splat(of(&a.lows[j], from + t));
+                        sums[g][t] = S::fma(S::load(panels[g].m[j].as_ptr()), low, sums[g][t]);
                     }
                 }
             }
@@ -403,4 +501,53 @@ unsafe fn part_32<S: Simd, W: Format32, const G: usize, const T: usize>(
             }
         }
     }
+}
+
+/// `sum(code * q)` of block `j` of the panels, codes as unpacked.
+#[inline(always)]
+unsafe fn block_sums<S: Simd, W: Format32, const G: usize, const T: usize>(
+    panels: [&Panel32; G],
+    a: &Tile32,
+    j: usize,
+    from: usize,
+) -> [[S::I; T]; G] {
+    unsafe {
+        let narrow = const { narrow_run_32::<S, W>() };
+        let run = if narrow > 0 { narrow } else { 8 };
+        let mut dots = [[S::isplat(0); T]; G];
+        for first in (8 * j..8 * (j + 1)).step_by(run) {
+            let mut acc = [[S::isplat(0); T]; G];
+            for k in first..first + run {
+                let mut w = [S::bload(panels[0].codes[k].as_ptr()); G];
+                for g in 1..G {
+                    w[g] = S::bload(panels[g].codes[k].as_ptr());
+                }
+                for t in 0..T {
+                    let q = S::bsplat(a.q[k].as_ptr().add(from + t));
+                    for g in 0..G {
+                        acc[g][t] = if narrow > 0 {
+                            S::narrow_dot(acc[g][t], w[g], q)
+                        } else {
+                            S::dot_bytes(acc[g][t], w[g], q)
+                        };
+                    }
+                }
+            }
+            for g in 0..G {
+                for t in 0..T {
+                    dots[g][t] = if narrow > 0 {
+                        S::narrow_scale(dots[g][t], acc[g][t], S::isplat(S::factor(1)))
+                    } else {
+                        acc[g][t]
+                    };
+                }
+            }
+        }
+        dots
+    }
+}
+
+/// [`narrow_run`] of a format with blocks of 32. A lane that gets all four products anyway gains nothing.
+const fn narrow_run_32<S: Simd, W: Format32>() -> usize {
+    if S::NARROW_PRODUCTS == 2 { narrow_run::<S>(false, W::LARGEST, 8) } else { 0 }
 }

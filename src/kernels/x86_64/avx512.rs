@@ -1,4 +1,5 @@
 //! AVX-512 with VNNI: one 512-bit register per vector.
+use super::avx2::vnni;
 use crate::kernels::simd::Simd;
 use std::arch::{asm, x86_64::*};
 
@@ -157,19 +158,42 @@ impl Simd for Avx512 {
         unsafe { _mm512_dpbusd_epi32(acc, weights, activations) }
     }
     #[inline(always)]
-    unsafe fn transpose(rows: [*const u8; 16], flip: u8, out: *mut [u8; 64]) {
+    unsafe fn transpose(rows: [*const u8; 16], bias: u8, out: *mut [u8; 64]) {
         unsafe {
-            let flip = _mm512_set1_epi8(flip as i8);
+            let bias = _mm512_set1_epi8(bias as i8);
             // A loop, not `map`: closures passed on are compiled without this tier's features.
-            let mut v = [flip; 16];
+            let mut v = [bias; 16];
             for (v, row) in v.iter_mut().zip(rows) {
-                *v = _mm512_xor_si512(_mm512_loadu_si512(row.cast()), flip);
+                *v = _mm512_add_epi8(_mm512_loadu_si512(row.cast()), bias);
             }
             transpose16(&mut v);
             for (i, x) in v.into_iter().enumerate() {
                 _mm512_storeu_si512(out.add(i).cast(), x);
             }
         }
+    }
+
+    const NARROW_PRODUCTS: usize = vnni::NARROW_PRODUCTS;
+    const START_WORDS: usize = vnni::START_WORDS;
+    #[inline(always)]
+    unsafe fn narrow_dot(acc: __m512i, codes: __m512i, activations: __m512i) -> __m512i {
+        unsafe { _mm512_dpbusd_epi32(acc, codes, activations) }
+    }
+    #[inline(always)]
+    unsafe fn narrow_scale(sum: __m512i, narrow: __m512i, factor: __m512i) -> __m512i {
+        unsafe { vpdpwssd(sum, narrow, factor) }
+    }
+    #[inline(always)]
+    fn factor(scale: i16) -> i32 {
+        vnni::factor(scale)
+    }
+    #[inline(always)]
+    unsafe fn word_mul(a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_mullo_epi16(a, b) }
+    }
+    #[inline(always)]
+    fn start(activations: &[[i8; 4]]) -> i32 {
+        vnni::start(activations)
     }
 }
 

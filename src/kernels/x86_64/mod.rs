@@ -1,7 +1,10 @@
 //! x86-64 instruction sets.
 mod avx2;
 mod avx512;
+mod blocks;
 mod decode;
+mod decode_avx2;
+mod decode_avx512;
 
 use super::{
     formats::{with_count, with_format_32, with_format_256},
@@ -25,17 +28,41 @@ pub static TIERS: [&Tier; 4] = [&AVX512_VNNI, &AVX512, &AVX2_VNNI, &AVX2];
 
 /// AVX-512 with VNNI, VBMI and GFNI (Ice Lake, Zen 4 and later).
 pub static AVX512_VNNI: Tier = Tier {
-    rows_256: decode_256,
-    rows_32: decode_32,
+    rows_256: avx512_rows_256,
+    rows_32: avx512_rows_32,
     ..generic_tier!(
         is_x86_feature_detected, "avx512-vnni", Avx512,
         "avx512f" "avx512bw" "avx512vl" "avx512dq" "avx512vnni" "avx512vbmi" "gfni" "avx2" "fma" "f16c" "bmi2" "popcnt"
     )
 };
 
-/// As [`batch::rows_256`], four rows at a time in the formats that `decode.rs` has.
+/// AVX-512 with VNNI alone (Cascade Lake, Cooper Lake).
+pub static AVX512: Tier = Tier {
+    rows_256: avx2_rows_256,
+    rows_32: avx2_rows_32,
+    ..generic_tier!(
+        is_x86_feature_detected, "avx512", Avx512,
+        "avx512f" "avx512bw" "avx512vl" "avx512dq" "avx512vnni" "avx2" "fma" "f16c" "bmi2" "popcnt"
+    )
+};
+
+/// AVX2 with AVX-VNNI (Alder Lake and the processors for PCs after it).
+pub static AVX2_VNNI: Tier = Tier {
+    rows_256: avx2_rows_256,
+    rows_32: avx2_rows_32,
+    ..generic_tier!(is_x86_feature_detected, "avx2-vnni", Avx2Vnni, "avxvnni" "avx2" "fma" "f16c")
+};
+
+/// AVX2 (Haswell, Zen and later).
+pub static AVX2: Tier = Tier {
+    rows_256: avx2_rows_256,
+    rows_32: avx2_rows_32,
+    ..generic_tier!(is_x86_feature_detected, "avx2", Avx2, "avx2" "fma" "f16c")
+};
+
+/// As [`batch::rows_256`], four rows at a time in the formats that `decode_avx512.rs` has.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,gfni,avx2,fma,f16c,bmi2,popcnt")]
-unsafe fn decode_256(
+unsafe fn avx512_rows_256(
     ty: TensorType,
     weights: *const u8,
     row_bytes: usize,
@@ -46,9 +73,11 @@ unsafe fn decode_256(
 ) {
     macro_rules! special {
         ($kernel:ident) => {
-            by_four_rows!(weights, row_bytes, rows, tokens, out, stride, Act256, |T, w, group, o| decode::$kernel::<T>(
-                w, row_bytes, group, o, stride
-            ))
+            by_four_rows!(weights, row_bytes, rows, tokens, out, stride, |w, group, o| {
+                with_count!(group.len(), T => {
+                    decode_avx512::$kernel::<T>(w, row_bytes, *group.as_ptr().cast::<[*const Act256; T]>(), o, stride)
+                })
+            })
         };
     }
     // SAFETY: the caller's promise is the kernel's.
@@ -57,7 +86,7 @@ unsafe fn decode_256(
             TensorType::Q4_K => special!(q4_k),
             TensorType::Q5_K => special!(q5_k),
             TensorType::Q6_K => special!(q6_k),
-            _ => 0,
+            _ => return avx2_rows_256(ty, weights, row_bytes, rows, tokens, out, stride),
         };
         let (weights, out) = (weights.add(done * row_bytes), out.add(done));
         with_format_256!(ty, W => batch::rows_256::<Avx512, W>(weights, row_bytes, rows - done, tokens, out, stride))
@@ -66,7 +95,7 @@ unsafe fn decode_256(
 
 /// As [`batch::rows_32`], four rows at a time.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,gfni,avx2,fma,f16c,bmi2,popcnt")]
-unsafe fn decode_32(
+unsafe fn avx512_rows_32(
     ty: TensorType,
     weights: *const u8,
     row_bytes: usize,
@@ -77,12 +106,12 @@ unsafe fn decode_32(
 ) {
     macro_rules! special {
         ($W:ident) => {
-            by_four_rows!(weights, row_bytes, rows, tokens, out, stride, Act32x8, |T, w, group, o| decode::blocks_32::<
-                decode::$W,
-                T,
-            >(
-                w, row_bytes, group, o, stride
-            ))
+            by_four_rows!(weights, row_bytes, rows, tokens, out, stride, |w, group, o| {
+                with_count!(group.len(), T => {
+                    let group = *group.as_ptr().cast::<[*const Act32x8; T]>();
+                    decode_avx512::blocks_32::<decode_avx512::$W, T>(w, row_bytes, group, o, stride)
+                })
+            })
         };
     }
     // SAFETY: the caller's promise is the kernel's.
@@ -101,15 +130,44 @@ unsafe fn decode_32(
     }
 }
 
-/// AVX-512 with VNNI alone (Cascade Lake, Cooper Lake).
-pub static AVX512: Tier = generic_tier!(
-    is_x86_feature_detected, "avx512", Avx512,
-    "avx512f" "avx512bw" "avx512vl" "avx512dq" "avx512vnni" "avx2" "fma" "f16c" "bmi2" "popcnt"
-);
+/// As [`batch::rows_256`], four rows at a time.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn avx2_rows_256(
+    ty: TensorType,
+    weights: *const u8,
+    row_bytes: usize,
+    rows: usize,
+    tokens: &[*const Act256],
+    out: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: the caller's promise is the kernel's.
+    with_format_256!(ty, W => unsafe {
+        let done = by_four_rows!(weights, row_bytes, rows, tokens, out, stride, |w, group, o| {
+            decode_avx2::rows_256::<W>(w, row_bytes, group, o, stride)
+        });
+        let (weights, out) = (weights.add(done * row_bytes), out.add(done));
+        batch::rows_256::<Avx2, W>(weights, row_bytes, rows - done, tokens, out, stride)
+    })
+}
 
-/// AVX2 with AVX-VNNI (Alder Lake and the processors for PCs after it).
-pub static AVX2_VNNI: Tier =
-    generic_tier!(is_x86_feature_detected, "avx2-vnni", Avx2Vnni, "avxvnni" "avx2" "fma" "f16c");
-
-/// AVX2 (Haswell, Zen and later).
-pub static AVX2: Tier = generic_tier!(is_x86_feature_detected, "avx2", Avx2, "avx2" "fma" "f16c");
+/// As [`batch::rows_32`], four rows at a time.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn avx2_rows_32(
+    ty: TensorType,
+    weights: *const u8,
+    row_bytes: usize,
+    rows: usize,
+    tokens: &[*const Act32x8],
+    out: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: the caller's promise is the kernel's.
+    with_format_32!(ty, W => unsafe {
+        let done = by_four_rows!(weights, row_bytes, rows, tokens, out, stride, |w, group, o| {
+            decode_avx2::rows_32::<W>(w, row_bytes, group, o, stride)
+        });
+        let (weights, out) = (weights.add(done * row_bytes), out.add(done));
+        batch::rows_32::<Avx2, W>(weights, row_bytes, rows - done, tokens, out, stride)
+    })
+}

@@ -1,0 +1,297 @@
+//! Blocks of every format as 256-bit registers: codes as bytes, scales and minima as words.
+//!
+//! # Safety
+//! As in `generic/`: AVX2 is enabled where this is inlined, and pointers are valid for a block.
+#![allow(clippy::missing_safety_doc)]
+use crate::{
+    kernels::formats::*,
+    quant::{self, MXFP4_VALUES},
+};
+use std::arch::x86_64::*;
+
+/// A super-block of 256 elements. Scales and minima come as words, those of the even 16s of elements in the lower half
+/// and those of the odd ones in the upper half.
+pub trait Block256: Format256 {
+    /// How much larger the codes are than the values: then they are unsigned. `None`: signed bytes.
+    const BIAS: Option<i32>;
+    /// The 32 codes of the eighths 2 i and 2 i + 1.
+    unsafe fn codes(p: *const u8, i: usize) -> [__m256i; 2];
+    unsafe fn scales(p: *const u8) -> __m256i;
+    /// Not called for formats without minima.
+    #[inline(always)]
+    unsafe fn mins(_: *const u8) -> __m256i {
+        unsafe { _mm256_setzero_si256() }
+    }
+    /// Where the f16 numbers `d` and `dmin` are; the same place twice without minima.
+    const D_AT: [usize; 2];
+}
+
+/// A block of 32 elements.
+pub trait Block32: Format32 {
+    /// Codes are signed bytes; otherwise they are [`Format32::BIAS`] larger than their values.
+    const SIGNED: bool = Self::LARGEST > 127;
+    unsafe fn codes(p: *const u8) -> __m256i;
+    /// The scales of four blocks.
+    #[inline(always)]
+    unsafe fn scales(p: [*const u8; 4]) -> __m128 {
+        unsafe { halves(p) }
+    }
+}
+
+#[inline(always)]
+unsafe fn load128(p: *const u8) -> __m128i {
+    unsafe { _mm_loadu_si128(p.cast()) }
+}
+
+#[inline(always)]
+unsafe fn load256(p: *const u8) -> __m256i {
+    unsafe { _mm256_loadu_si256(p.cast()) }
+}
+
+#[inline(always)]
+unsafe fn word(p: *const u8) -> u32 {
+    unsafe { p.cast::<u32>().read_unaligned() }
+}
+
+/// Four f16 numbers as f32.
+#[inline(always)]
+pub unsafe fn halves(p: [*const u8; 4]) -> __m128 {
+    unsafe {
+        let half = |p: *const u8| u64::from(p.cast::<u16>().read_unaligned());
+        let packed = half(p[0]) | half(p[1]) << 16 | half(p[2]) << 32 | half(p[3]) << 48;
+        _mm_cvtph_ps(_mm_cvtsi64_si128(packed as i64))
+    }
+}
+
+/// `(x moved so that bit `from` becomes bit `to`) & mask` in every byte; the mask holds only bits that come from the same
+/// byte.
+#[inline(always)]
+unsafe fn bits(x: __m256i, from: i32, to: i32, mask: u8) -> __m256i {
+    unsafe {
+        let moved = if from >= to {
+            _mm256_srl_epi16(x, _mm_cvtsi32_si128(from - to))
+        } else {
+            _mm256_sll_epi16(x, _mm_cvtsi32_si128(to - from))
+        };
+        _mm256_and_si256(moved, _mm256_set1_epi8(mask as i8))
+    }
+}
+
+/// Words of the same eight bytes in both halves.
+#[inline(always)]
+unsafe fn words_twice(bytes: u64) -> __m256i {
+    unsafe { _mm256_cvtepu8_epi16(_mm_set1_epi64x(bytes as i64)) }
+}
+
+/// Bytes 0, 2, 4 … then 1, 3, 5 ….
+#[inline(always)]
+unsafe fn even_then_odd(x: __m128i) -> __m128i {
+    unsafe { _mm_shuffle_epi8(x, _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15)) }
+}
+
+/// Q4_K's twelve bytes (see quant/q4_k.rs), four at a time: eight scales, eight minima.
+#[inline(always)]
+unsafe fn six_bit_pairs(p: *const u8) -> (u64, u64) {
+    unsafe {
+        let (scale, min, low) = (word(p), word(p.add(4)), word(p.add(8)));
+        let high = |x: u32| (x >> 2) & 0x3030_3030;
+        let join = |first: u32, second: u32| u64::from(first & 0x3f3f_3f3f) | u64::from(second) << 32;
+        let (low_scale, low_min) = (low & 0x0f0f_0f0f, low >> 4 & 0x0f0f_0f0f);
+        (join(scale, low_scale | high(scale)), join(min, low_min | high(min)))
+    }
+}
+
+impl Block256 for Q4K {
+    const BIAS: Option<i32> = Some(0);
+    const D_AT: [usize; 2] = [0, 2];
+    #[inline(always)]
+    unsafe fn codes(p: *const u8, i: usize) -> [__m256i; 2] {
+        unsafe {
+            let bytes = load256(p.add(16 + 32 * i));
+            [bits(bytes, 0, 0, 15), bits(bytes, 4, 0, 15)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn scales(p: *const u8) -> __m256i {
+        unsafe { words_twice(six_bit_pairs(p.add(4)).0) }
+    }
+    #[inline(always)]
+    unsafe fn mins(p: *const u8) -> __m256i {
+        unsafe { words_twice(six_bit_pairs(p.add(4)).1) }
+    }
+}
+
+impl Block256 for Q5K {
+    const BIAS: Option<i32> = Some(0);
+    const D_AT: [usize; 2] = [0, 2];
+    #[inline(always)]
+    unsafe fn codes(p: *const u8, i: usize) -> [__m256i; 2] {
+        unsafe {
+            let (bytes, fifth) = (load256(p.add(48 + 32 * i)), load256(p.add(16)));
+            let j = 2 * i as i32;
+            [
+                _mm256_or_si256(bits(bytes, 0, 0, 15), bits(fifth, j, 4, 16)),
+                _mm256_or_si256(bits(bytes, 4, 0, 15), bits(fifth, j + 1, 4, 16)),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn scales(p: *const u8) -> __m256i {
+        unsafe { Q4K::scales(p) }
+    }
+    #[inline(always)]
+    unsafe fn mins(p: *const u8) -> __m256i {
+        unsafe { Q4K::mins(p) }
+    }
+}
+
+impl Block256 for Q6K {
+    const BIAS: Option<i32> = Some(32);
+    const D_AT: [usize; 2] = [208; 2];
+    #[inline(always)]
+    unsafe fn codes(p: *const u8, i: usize) -> [__m256i; 2] {
+        unsafe {
+            let (half, g) = (i / 2, 2 * (i as i32 % 2));
+            let low = p.add(64 * half);
+            let high = load256(p.add(128 + 32 * half));
+            [
+                _mm256_or_si256(bits(load256(low), 2 * g, 0, 15), bits(high, 2 * g, 4, 0x30)),
+                _mm256_or_si256(bits(load256(low.add(32)), 2 * g, 0, 15), bits(high, 2 * g + 2, 4, 0x30)),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn scales(p: *const u8) -> __m256i {
+        unsafe { _mm256_cvtepi8_epi16(even_then_odd(load128(p.add(192)))) }
+    }
+}
+
+impl Block256 for Q2K {
+    const BIAS: Option<i32> = Some(0);
+    const D_AT: [usize; 2] = [80, 82];
+    #[inline(always)]
+    unsafe fn codes(p: *const u8, i: usize) -> [__m256i; 2] {
+        unsafe {
+            let (bytes, at) = (load256(p.add(16 + 32 * (i / 2))), 4 * (i as i32 % 2));
+            [bits(bytes, at, 0, 3), bits(bytes, at + 2, 0, 3)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn scales(p: *const u8) -> __m256i {
+        unsafe { _mm256_cvtepu8_epi16(even_then_odd(_mm_and_si128(load128(p), _mm_set1_epi8(15)))) }
+    }
+    #[inline(always)]
+    unsafe fn mins(p: *const u8) -> __m256i {
+        unsafe {
+            let high = _mm_and_si128(_mm_srli_epi16::<4>(load128(p)), _mm_set1_epi8(15));
+            _mm256_cvtepu8_epi16(even_then_odd(high))
+        }
+    }
+}
+
+impl Block256 for Q3K {
+    const BIAS: Option<i32> = Some(4);
+    const D_AT: [usize; 2] = [108; 2];
+    #[inline(always)]
+    unsafe fn codes(p: *const u8, i: usize) -> [__m256i; 2] {
+        unsafe {
+            let (bytes, at) = (load256(p.add(32 + 32 * (i / 2))), 4 * (i as i32 % 2));
+            let (third, j) = (load256(p), 2 * i as i32);
+            [
+                _mm256_or_si256(bits(bytes, at, 0, 3), bits(third, j, 2, 4)),
+                _mm256_or_si256(bits(bytes, at + 2, 0, 3), bits(third, j + 1, 2, 4)),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn scales(p: *const u8) -> __m256i {
+        unsafe {
+            // See quant/q3_k.rs: four scales of each word.
+            let (a, b, high) = (word(p.add(96)), word(p.add(100)), word(p.add(104)));
+            let scale = |low: u32, s: u32| (low & 0x0f0f_0f0f) | ((high >> (2 * s)) & 0x0303_0303) << 4;
+            let [w0, w1, w2, w3] = [scale(a, 0), scale(b, 1), scale(a >> 4, 2), scale(b >> 4, 3)].map(|w| w as i32);
+            let bytes = _mm_sub_epi8(_mm_setr_epi32(w0, w1, w2, w3), _mm_set1_epi8(32));
+            _mm256_cvtepi8_epi16(even_then_odd(bytes))
+        }
+    }
+}
+
+impl Block256 for Iq4Xs {
+    const BIAS: Option<i32> = None;
+    const D_AT: [usize; 2] = [0; 2];
+    #[inline(always)]
+    unsafe fn codes(p: *const u8, i: usize) -> [__m256i; 2] {
+        unsafe {
+            let first = p.add(8 + 32 * i);
+            [look_up(nibbles(first), quant::IQ4_VALUES), look_up(nibbles(first.add(16)), quant::IQ4_VALUES)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn scales(p: *const u8) -> __m256i {
+        unsafe {
+            let high = _mm256_set1_epi32(i32::from(p.add(2).cast::<u16>().read_unaligned()));
+            let low = _mm256_set1_epi32(word(p.add(4)) as i32);
+            let high = _mm256_srlv_epi32(high, _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
+            let low = _mm256_srlv_epi32(low, _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+            let high = _mm256_slli_epi32::<4>(_mm256_and_si256(high, _mm256_set1_epi32(3)));
+            let scales = _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(15)), high);
+            let scales = _mm256_sub_epi32(scales, _mm256_set1_epi32(32));
+            _mm256_permute4x64_epi64::<0b10_00_10_00>(_mm256_packs_epi32(scales, scales))
+        }
+    }
+}
+
+/// The nibbles of 16 bytes: first the low ones, then the high ones.
+#[inline(always)]
+unsafe fn nibbles(p: *const u8) -> __m256i {
+    unsafe {
+        let bytes = load128(p);
+        let both = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(bytes), _mm_srli_epi16::<4>(bytes));
+        _mm256_and_si256(both, _mm256_set1_epi8(15))
+    }
+}
+
+#[inline(always)]
+unsafe fn look_up(nibbles: __m256i, values: [i8; 16]) -> __m256i {
+    unsafe { _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load128(values.as_ptr().cast())), nibbles) }
+}
+
+/// 16 in every byte whose bit of the word is set.
+#[inline(always)]
+unsafe fn fifth_bits(p: *const u8) -> __m256i {
+    unsafe {
+        // Byte `i` gets the byte of the word that holds its bit, and keeps that bit.
+        let spread = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
+        let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201u64 as i64);
+        let mine = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(word(p) as i32), spread), bit);
+        _mm256_and_si256(_mm256_cmpeq_epi8(mine, bit), _mm256_set1_epi8(16))
+    }
+}
+
+macro_rules! blocks_32 {
+    ($($name:ident |$p:ident| $codes:expr $(, $scales:item)?;)*) => {$(
+        impl Block32 for $name {
+            #[inline(always)]
+            unsafe fn codes($p: *const u8) -> __m256i {
+                unsafe { $codes }
+            }
+            $($scales)?
+        }
+    )*};
+}
+blocks_32! {
+    Q40 |p| nibbles(p.add(2));
+    Q41 |p| nibbles(p.add(4));
+    Q50 |p| _mm256_or_si256(nibbles(p.add(6)), fifth_bits(p.add(2)));
+    Q51 |p| _mm256_or_si256(nibbles(p.add(8)), fifth_bits(p.add(4)));
+    Q80 |p| load256(p.add(2));
+    Iq4Nl |p| look_up(nibbles(p.add(2)), quant::IQ4_VALUES);
+    Mxfp4 |p| look_up(nibbles(p.add(1)), MXFP4_VALUES.map(|value| value + 12)),
+        #[inline(always)]
+        unsafe fn scales(p: [*const u8; 4]) -> __m128 {
+            unsafe {
+                let d = p.map(|p| quant::e8m0_half_to_f32(*p));
+                _mm_loadu_ps(d.as_ptr())
+            }
+        };
+}
