@@ -305,17 +305,10 @@ unsafe fn narrow_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
                     }
                     acc = [acc[0]; G];
                 }
-                for k in first..first + run {
-                    let mut w = [S::bload(panels[0].codes[k].as_ptr()); G];
-                    for g in 1..G {
-                        w[g] = S::bload(panels[g].codes[k].as_ptr());
-                    }
-                    for t in 0..T {
-                        let q = S::bsplat(a.q[k].as_ptr().add(from + t));
-                        for g in 0..G {
-                            acc[g][t] = S::narrow_dot(acc[g][t], w[g], q);
-                        }
-                    }
+                // By hand: without being unrolled, the loop's own instructions are a tenth of all.
+                for k in (first..first + run).step_by(2) {
+                    narrow_word::<S, G, T>(&mut acc, panels, a, k, from);
+                    narrow_word::<S, G, T>(&mut acc, panels, a, k + 1, from);
                 }
                 for t in 0..T {
                     let step = S::isplat(of(&a.steps[j * words / 8], from + t));
@@ -327,6 +320,29 @@ unsafe fn narrow_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
             }
         }
         sums
+    }
+}
+
+/// Adds the products of four columns.
+#[inline(always)]
+unsafe fn narrow_word<S: Simd, const G: usize, const T: usize>(
+    acc: &mut [[S::I; T]; G],
+    panels: [&Panel256; G],
+    a: &Tile256,
+    k: usize,
+    from: usize,
+) {
+    unsafe {
+        let mut w = [S::bload(panels[0].codes[k].as_ptr()); G];
+        for g in 1..G {
+            w[g] = S::bload(panels[g].codes[k].as_ptr());
+        }
+        for t in 0..T {
+            let q = S::bsplat(a.q[k].as_ptr().add(from + t));
+            for g in 0..G {
+                acc[g][t] = S::narrow_dot(acc[g][t], w[g], q);
+            }
+        }
     }
 }
 

@@ -16,12 +16,8 @@ pub trait Block256: Format256 {
     const BIAS: Option<i32>;
     /// The 32 codes of the eighths 2 i and 2 i + 1.
     unsafe fn codes(p: *const u8, i: usize) -> [__m256i; 2];
-    unsafe fn scales(p: *const u8) -> __m256i;
-    /// Not called for formats without minima.
-    #[inline(always)]
-    unsafe fn mins(_: *const u8) -> __m256i {
-        unsafe { _mm256_setzero_si256() }
-    }
+    /// Scales and minima of two blocks; the scales again for formats without minima.
+    unsafe fn scales(p: [*const u8; 2]) -> [[__m256i; 2]; 2];
     /// Where the f16 numbers `d` and `dmin` are; the same place twice without minima.
     const D_AT: [usize; 2];
 }
@@ -77,28 +73,46 @@ unsafe fn bits(x: __m256i, from: i32, to: i32, mask: u8) -> __m256i {
     }
 }
 
-/// Words of the same eight bytes in both halves.
-#[inline(always)]
-unsafe fn words_twice(bytes: u64) -> __m256i {
-    unsafe { _mm256_cvtepu8_epi16(_mm_set1_epi64x(bytes as i64)) }
-}
-
 /// Bytes 0, 2, 4 … then 1, 3, 5 ….
 #[inline(always)]
 unsafe fn even_then_odd(x: __m128i) -> __m128i {
     unsafe { _mm_shuffle_epi8(x, _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15)) }
 }
 
-/// Q4_K's twelve bytes (see quant/q4_k.rs), four at a time: eight scales, eight minima.
+/// Scales and minima of two blocks of Q4_K or Q5_K, whose first 16 bytes are d, dmin and the twelve bytes that
+/// quant/q4_k.rs describes: words `a`, `b` and `c`.
 #[inline(always)]
-unsafe fn six_bit_pairs(p: *const u8) -> (u64, u64) {
+unsafe fn six_bit_pairs(p: [*const u8; 2]) -> [[__m256i; 2]; 2] {
     unsafe {
-        let (scale, min, low) = (word(p), word(p.add(4)), word(p.add(8)));
-        let high = |x: u32| (x >> 2) & 0x3030_3030;
-        let join = |first: u32, second: u32| u64::from(first & 0x3f3f_3f3f) | u64::from(second) << 32;
-        let (low_scale, low_min) = (low & 0x0f0f_0f0f, low >> 4 & 0x0f0f_0f0f);
-        (join(scale, low_scale | high(scale)), join(min, low_min | high(min)))
+        let heads = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load128(p[0])), load128(p[1]));
+        // Low bits: a, b, c, c >> 4. High bits of the last two: a >> 2, b >> 2.
+        let low = _mm256_srlv_epi32(
+            _mm256_shuffle_epi32::<0b11_11_10_01>(heads),
+            _mm256_broadcastsi128_si256(_mm_setr_epi32(0, 0, 0, 4)),
+        );
+        let high = _mm256_srli_epi32::<2>(_mm256_shuffle_epi32::<0b10_01_00_00>(heads));
+        let low_bits = _mm256_broadcastsi128_si256(_mm_setr_epi32(0x3f3f_3f3f, 0x3f3f_3f3f, 0x0f0f_0f0f, 0x0f0f_0f0f));
+        let high_bits = _mm256_broadcastsi128_si256(_mm_setr_epi32(0, 0, 0x3030_3030, 0x3030_3030));
+        // Bytes: scales 0..4, minima 0..4, scales 4..8, minima 4..8.
+        let bytes = _mm256_or_si256(_mm256_and_si256(low, low_bits), _mm256_and_si256(high, high_bits));
+        let scales =
+            _mm256_broadcastsi128_si256(_mm_setr_epi8(0, -1, 1, -1, 2, -1, 3, -1, 8, -1, 9, -1, 10, -1, 11, -1));
+        let mins =
+            _mm256_broadcastsi128_si256(_mm_setr_epi8(4, -1, 5, -1, 6, -1, 7, -1, 12, -1, 13, -1, 14, -1, 15, -1));
+        let first = _mm256_permute2x128_si256::<0x00>(bytes, bytes);
+        let second = _mm256_permute2x128_si256::<0x11>(bytes, bytes);
+        [
+            [_mm256_shuffle_epi8(first, scales), _mm256_shuffle_epi8(first, mins)],
+            [_mm256_shuffle_epi8(second, scales), _mm256_shuffle_epi8(second, mins)],
+        ]
     }
+}
+
+/// Runs a function of one block on two.
+macro_rules! each {
+    ($p:expr, $one:expr) => {
+        [$one($p[0]), $one($p[1])]
+    };
 }
 
 impl Block256 for Q4K {
@@ -112,12 +126,8 @@ impl Block256 for Q4K {
         }
     }
     #[inline(always)]
-    unsafe fn scales(p: *const u8) -> __m256i {
-        unsafe { words_twice(six_bit_pairs(p.add(4)).0) }
-    }
-    #[inline(always)]
-    unsafe fn mins(p: *const u8) -> __m256i {
-        unsafe { words_twice(six_bit_pairs(p.add(4)).1) }
+    unsafe fn scales(p: [*const u8; 2]) -> [[__m256i; 2]; 2] {
+        unsafe { six_bit_pairs(p) }
     }
 }
 
@@ -136,12 +146,8 @@ impl Block256 for Q5K {
         }
     }
     #[inline(always)]
-    unsafe fn scales(p: *const u8) -> __m256i {
-        unsafe { Q4K::scales(p) }
-    }
-    #[inline(always)]
-    unsafe fn mins(p: *const u8) -> __m256i {
-        unsafe { Q4K::mins(p) }
+    unsafe fn scales(p: [*const u8; 2]) -> [[__m256i; 2]; 2] {
+        unsafe { six_bit_pairs(p) }
     }
 }
 
@@ -161,8 +167,8 @@ impl Block256 for Q6K {
         }
     }
     #[inline(always)]
-    unsafe fn scales(p: *const u8) -> __m256i {
-        unsafe { _mm256_cvtepi8_epi16(even_then_odd(load128(p.add(192)))) }
+    unsafe fn scales(p: [*const u8; 2]) -> [[__m256i; 2]; 2] {
+        unsafe { each!(p, q6_k_scales) }
     }
 }
 
@@ -177,15 +183,8 @@ impl Block256 for Q2K {
         }
     }
     #[inline(always)]
-    unsafe fn scales(p: *const u8) -> __m256i {
-        unsafe { _mm256_cvtepu8_epi16(even_then_odd(_mm_and_si128(load128(p), _mm_set1_epi8(15)))) }
-    }
-    #[inline(always)]
-    unsafe fn mins(p: *const u8) -> __m256i {
-        unsafe {
-            let high = _mm_and_si128(_mm_srli_epi16::<4>(load128(p)), _mm_set1_epi8(15));
-            _mm256_cvtepu8_epi16(even_then_odd(high))
-        }
+    unsafe fn scales(p: [*const u8; 2]) -> [[__m256i; 2]; 2] {
+        unsafe { each!(p, q2_k_scales) }
     }
 }
 
@@ -204,15 +203,8 @@ impl Block256 for Q3K {
         }
     }
     #[inline(always)]
-    unsafe fn scales(p: *const u8) -> __m256i {
-        unsafe {
-            // See quant/q3_k.rs: four scales of each word.
-            let (a, b, high) = (word(p.add(96)), word(p.add(100)), word(p.add(104)));
-            let scale = |low: u32, s: u32| (low & 0x0f0f_0f0f) | ((high >> (2 * s)) & 0x0303_0303) << 4;
-            let [w0, w1, w2, w3] = [scale(a, 0), scale(b, 1), scale(a >> 4, 2), scale(b >> 4, 3)].map(|w| w as i32);
-            let bytes = _mm_sub_epi8(_mm_setr_epi32(w0, w1, w2, w3), _mm_set1_epi8(32));
-            _mm256_cvtepi8_epi16(even_then_odd(bytes))
-        }
+    unsafe fn scales(p: [*const u8; 2]) -> [[__m256i; 2]; 2] {
+        unsafe { each!(p, q3_k_scales) }
     }
 }
 
@@ -227,17 +219,48 @@ impl Block256 for Iq4Xs {
         }
     }
     #[inline(always)]
-    unsafe fn scales(p: *const u8) -> __m256i {
-        unsafe {
-            let high = _mm256_set1_epi32(i32::from(p.add(2).cast::<u16>().read_unaligned()));
-            let low = _mm256_set1_epi32(word(p.add(4)) as i32);
-            let high = _mm256_srlv_epi32(high, _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
-            let low = _mm256_srlv_epi32(low, _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
-            let high = _mm256_slli_epi32::<4>(_mm256_and_si256(high, _mm256_set1_epi32(3)));
-            let scales = _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(15)), high);
-            let scales = _mm256_sub_epi32(scales, _mm256_set1_epi32(32));
-            _mm256_permute4x64_epi64::<0b10_00_10_00>(_mm256_packs_epi32(scales, scales))
-        }
+    unsafe fn scales(p: [*const u8; 2]) -> [[__m256i; 2]; 2] {
+        unsafe { each!(p, iq4_xs_scales) }
+    }
+}
+
+#[inline(always)]
+unsafe fn q6_k_scales(p: *const u8) -> [__m256i; 2] {
+    unsafe { [_mm256_cvtepi8_epi16(even_then_odd(load128(p.add(192)))); 2] }
+}
+
+#[inline(always)]
+unsafe fn q2_k_scales(p: *const u8) -> [__m256i; 2] {
+    unsafe {
+        let bytes = even_then_odd(load128(p));
+        let (scales, mins) = (bytes, _mm_srli_epi16::<4>(bytes));
+        let nibble = _mm_set1_epi8(15);
+        [_mm256_cvtepu8_epi16(_mm_and_si128(scales, nibble)), _mm256_cvtepu8_epi16(_mm_and_si128(mins, nibble))]
+    }
+}
+
+/// See quant/q3_k.rs: four scales of each word.
+#[inline(always)]
+unsafe fn q3_k_scales(p: *const u8) -> [__m256i; 2] {
+    unsafe {
+        let (a, b, high) = (word(p.add(96)), word(p.add(100)), word(p.add(104)));
+        let scale = |low: u32, s: u32| ((low & 0x0f0f_0f0f) | ((high >> (2 * s)) & 0x0303_0303) << 4) as i32;
+        let bytes = _mm_setr_epi32(scale(a, 0), scale(b, 1), scale(a >> 4, 2), scale(b >> 4, 3));
+        [_mm256_cvtepi8_epi16(even_then_odd(_mm_sub_epi8(bytes, _mm_set1_epi8(32)))); 2]
+    }
+}
+
+#[inline(always)]
+unsafe fn iq4_xs_scales(p: *const u8) -> [__m256i; 2] {
+    unsafe {
+        let high = _mm256_set1_epi32(i32::from(p.add(2).cast::<u16>().read_unaligned()));
+        let low = _mm256_set1_epi32(word(p.add(4)) as i32);
+        let high = _mm256_srlv_epi32(high, _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
+        let low = _mm256_srlv_epi32(low, _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+        let high = _mm256_slli_epi32::<4>(_mm256_and_si256(high, _mm256_set1_epi32(3)));
+        let scales = _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(15)), high);
+        let scales = _mm256_sub_epi32(scales, _mm256_set1_epi32(32));
+        [_mm256_permute4x64_epi64::<0b10_00_10_00>(_mm256_packs_epi32(scales, scales)); 2]
     }
 }
 

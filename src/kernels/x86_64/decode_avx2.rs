@@ -5,7 +5,7 @@
 #![allow(clippy::missing_safety_doc, clippy::needless_range_loop)]
 use super::{
     blocks::{Block32, Block256, halves},
-    decode::{ROWS, prefetch},
+    decode::{ROWS, lead, prefetch},
 };
 use crate::{
     kernels::generic::panel::TILE,
@@ -72,14 +72,19 @@ pub unsafe fn rows_256<W: Block256>(
 ) {
     unsafe {
         let mut y = [_mm_setzero_ps(); TILE];
+        let ahead = weights.wrapping_add(lead(row_bytes));
         for b in 0..row_bytes / W::BYTES {
             let mut p = [weights; ROWS];
             let (mut scales, mut mins) = ([_mm256_setzero_si256(); ROWS], [_mm256_setzero_si256(); ROWS]);
+            prefetch(ahead, b, ROWS * W::BYTES);
             for r in 0..ROWS {
                 p[r] = weights.add(r * row_bytes + b * W::BYTES);
-                prefetch(weights, b * ROWS + r, W::BYTES);
-                scales[r] = W::scales(p[r]);
-                mins[r] = if W::SIGNED { scales[r] } else { W::mins(p[r]) };
+            }
+            for r in [0, 2] {
+                let pair = W::scales([p[r], p[r + 1]]);
+                for i in 0..2 {
+                    [scales[r + i], mins[r + i]] = pair[i];
+                }
             }
             let d = halves([p[0].add(W::D_AT[0]), p[1].add(W::D_AT[0]), p[2].add(W::D_AT[0]), p[3].add(W::D_AT[0])]);
             let dmin = halves([p[0].add(W::D_AT[1]), p[1].add(W::D_AT[1]), p[2].add(W::D_AT[1]), p[3].add(W::D_AT[1])]);
@@ -193,11 +198,11 @@ pub unsafe fn rows_32<W: Block32>(
 ) {
     unsafe {
         let mut y = [_mm_setzero_ps(); TILE];
+        let ahead = weights.wrapping_add(lead(row_bytes));
         for b in 0..row_bytes / W::BYTES {
             let p: [*const u8; ROWS] = std::array::from_fn(|r| weights.add(r * row_bytes + b * W::BYTES));
             let (g, j) = (b / 8, b % 8);
-            // Four blocks are two cache lines, or a little more.
-            prefetch(weights, b, ROWS * W::BYTES);
+            prefetch(ahead, b, ROWS * W::BYTES);
             let mut codes = [_mm256_setzero_si256(); ROWS];
             for r in 0..ROWS {
                 codes[r] = W::codes(p[r]);

@@ -6,7 +6,7 @@
 use super::{
     avx512::vpdpwssd,
     blocks::halves,
-    decode::{AHEAD, ROWS, prefetch},
+    decode::{ROWS, lead, prefetch},
 };
 use crate::quant::{self, Act32x8, Act256};
 use std::arch::x86_64::*;
@@ -132,6 +132,7 @@ unsafe fn q45_k<const HIGH: bool, const T: usize>(
         let sixteen = _mm512_set1_epi8(16);
 
         let mut y = [_mm_setzero_ps(); T];
+        let ahead = weights.wrapping_add(lead(row_bytes));
         for b in 0..row_bytes / bytes {
             let p: [*const u8; 4] = std::array::from_fn(|r| weights.add(r * row_bytes + b * bytes));
             let heads = _mm512_castsi128_si512(load128(p[0]));
@@ -154,7 +155,7 @@ unsafe fn q45_k<const HIGH: bool, const T: usize>(
                 [_mm512_shuffle_epi8(all, steps_low), _mm512_shuffle_epi8(all, steps_high)]
             });
             for r in 0..4 {
-                prefetch(weights, b * ROWS + r, bytes);
+                prefetch(ahead, b * ROWS + r, bytes);
                 let zero = _mm512_setzero_si512();
                 let (q0, q1) =
                     (_mm512_loadu_si512(p[r].add(codes_at).cast()), _mm512_loadu_si512(p[r].add(codes_at + 64).cast()));
@@ -253,6 +254,7 @@ pub unsafe fn q6_k<const T: usize>(
         };
         let steps = [steps(0), steps(1)];
         let mut y = [_mm_setzero_ps(); T];
+        let ahead = weights.wrapping_add(lead(row_bytes));
         for b in 0..row_bytes / 210 {
             let p: [*const u8; 4] = std::array::from_fn(|r| weights.add(r * row_bytes + b * 210));
             let d = halves(p.map(|p| p.add(208)));
@@ -262,7 +264,7 @@ pub unsafe fn q6_k<const T: usize>(
                 steps.map(|index| _mm512_shuffle_epi8(all, index))
             });
             for r in 0..4 {
-                prefetch(weights, b * ROWS + r, 210);
+                prefetch(ahead, b * ROWS + r, 210);
                 let low = [_mm512_loadu_si512(p[r].cast()), _mm512_loadu_si512(p[r].add(64).cast())];
                 let high = [128, 160].map(|at| _mm512_broadcast_i64x4(_mm256_loadu_si256(p[r].add(at).cast())));
                 let scales = _mm256_cvtepi8_epi16(load128(p[r].add(192)));
@@ -391,6 +393,7 @@ pub unsafe fn blocks_32<W: Codes32, const T: usize>(
     unsafe {
         let blocks = row_bytes / W::BYTES;
         let mut y = [_mm_setzero_ps(); T];
+        let ahead = weights.wrapping_add(lead(row_bytes));
         for pair in 0..blocks.div_ceil(2) {
             // A last block without a partner stands beside itself, with activations that are all zero.
             let second = if 2 * pair + 1 < blocks { W::BYTES } else { 0 };
@@ -399,8 +402,7 @@ pub unsafe fn blocks_32<W: Codes32, const T: usize>(
                 [first, first.add(second)]
             });
             let codes: [__m512i; 4] = std::array::from_fn(|r| {
-                let ahead = weights.wrapping_add(AHEAD + (pair * ROWS + r) * 2 * W::BYTES);
-                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                prefetch(ahead, pair * ROWS + r, 2 * W::BYTES);
                 W::codes(p[r])
             });
             let d: [__m128; 2] = std::array::from_fn(|j| W::scales(std::array::from_fn(|r| p[r][j])));
