@@ -235,7 +235,7 @@ pub struct Matmul<'a> {
 
 /// Bytes of weights in a chunk when there are few tokens: large enough that handing it out costs nothing, small enough
 /// that no core waits long for another.
-const CHUNK_BYTES: usize = 96 << 10;
+const CHUNK_BYTES: usize = 288 << 10;
 
 impl<'a> Matmul<'a> {
     pub fn new(tier: &'static Tier, inputs: Inputs<'a>, parts: Vec<Part<'a>>) -> Self {
