@@ -1,8 +1,12 @@
 //! The block formats as types, so that a kernel is compiled for each with everything known about it.
-use crate::quant::{self, Expanded32, Expanded256};
+use crate::{
+    gguf::TensorType,
+    quant::{self, Expanded32, Expanded256},
+};
 
 /// A format with super-blocks of 256 elements.
 pub trait Format256 {
+    const TYPE: TensorType;
     const BYTES: usize;
     /// Codes are centred around zero (and there are no minima); otherwise they are 0..=31 and there are minima.
     const SIGNED: bool;
@@ -28,9 +32,10 @@ pub trait Format32 {
 }
 
 macro_rules! formats_256 {
-    ($($name:ident $bytes:literal $expand:ident signed $signed:literal per_32 $per_32:literal largest $largest:literal;)*) => {$(
+    ($($name:ident $ty:ident $bytes:literal $expand:ident signed $signed:literal per_32 $per_32:literal largest $largest:literal;)*) => {$(
         pub struct $name;
         impl Format256 for $name {
+            const TYPE: TensorType = TensorType::$ty;
             const BYTES: usize = $bytes;
             const SIGNED: bool = $signed;
             const SCALE_PER_32: bool = $per_32;
@@ -44,12 +49,12 @@ macro_rules! formats_256 {
     )*};
 }
 formats_256! {
-    Q2K 84 expand_q2_k signed false per_32 false largest 3;
-    Q3K 110 expand_q3_k signed true per_32 false largest 4;
-    Q4K 144 expand_q4_k signed false per_32 true largest 15;
-    Q5K 176 expand_q5_k signed false per_32 true largest 31;
-    Q6K 210 expand_q6_k signed true per_32 false largest 32;
-    Iq4Xs 136 expand_iq4_xs signed true per_32 true largest 127;
+    Q2K Q2_K 84 expand_q2_k signed false per_32 false largest 3;
+    Q3K Q3_K 110 expand_q3_k signed true per_32 false largest 4;
+    Q4K Q4_K 144 expand_q4_k signed false per_32 true largest 15;
+    Q5K Q5_K 176 expand_q5_k signed false per_32 true largest 31;
+    Q6K Q6_K 210 expand_q6_k signed true per_32 false largest 32;
+    Iq4Xs IQ4_XS 136 expand_iq4_xs signed true per_32 true largest 127;
 }
 
 macro_rules! formats_32 {

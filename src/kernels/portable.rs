@@ -168,13 +168,13 @@ impl Simd for Portable {
         })
     }
     #[inline(always)]
-    unsafe fn transpose(rows: [*const u8; 16], bias: u8, out: *mut [u8; 64]) {
+    unsafe fn transpose(rows: [*const u8; 16], out: *mut [u8; 64]) {
         for word in 0..16 {
             // SAFETY: `out` has 16 blocks of 64 bytes and every row 64 bytes, by the caller's promise.
             let block = unsafe { &mut *out.add(word) };
             for (row, p) in rows.iter().enumerate() {
                 let bytes = unsafe { p.add(4 * word).cast::<[u8; 4]>().read_unaligned() };
-                block[4 * row..4 * row + 4].copy_from_slice(&bytes.map(|b| b.wrapping_add(bias)));
+                block[4 * row..4 * row + 4].copy_from_slice(&bytes);
             }
         }
     }

@@ -5,6 +5,8 @@
 //! as IEEE 754 says, so all implementations give the same bits.
 #![allow(clippy::missing_safety_doc)] // the contract of all of them is the same: see the trait
 
+use super::formats::Format256;
+
 /// What small signed codes are made unsigned with where narrow sums are used.
 pub const CENTRE: u8 = 32;
 
@@ -73,9 +75,13 @@ pub trait Simd: Copy + 'static {
     unsafe fn bsplat(p: *const i32) -> Self::B;
     /// Adds, per lane, the products of four weight codes (see [`Simd::FLIP`]) with four signed bytes.
     unsafe fn dot_bytes(acc: Self::I, weights: Self::B, activations: Self::B) -> Self::I;
-    /// `out[i]` gets word `i` of each of the 16 rows: a 16 × 16 transposition of 32-bit words; `bias` is added to every
-    /// byte.
-    unsafe fn transpose(rows: [*const u8; 16], bias: u8, out: *mut [u8; 64]);
+    /// `out[i]` gets word `i` of each of the 16 rows: a 16 × 16 transposition of 32-bit words.
+    unsafe fn transpose(rows: [*const u8; 16], out: *mut [u8; 64]);
+
+    /// The codes of a super-block in natural order, `bias` added to each.
+    unsafe fn codes_256<W: Format256>(block: *const u8, bias: u8, out: &mut [u8; 256]) {
+        unsafe { *out = W::expand(block).codes.map(|code| bias.wrapping_add(code as u8)) }
+    }
 
     /// How many products each 16-bit number of a narrow sum gets from four columns; 0 where narrow sums have no use.
     ///

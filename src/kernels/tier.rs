@@ -88,24 +88,11 @@ pub fn available() -> Vec<&'static Tier> {
 }
 
 /// The [`Tier`] that runs the generic kernels on a vector machine: compiles them with the features (all that the machine
-/// uses, and what else the compiler may use), and detects the same ones. Used where the names in it are imported.
+/// uses, and what else the compiler may use), and detects the same ones. `$rows` are its `rows_256` and `rows_32`. Used where the names in it are imported.
 macro_rules! generic_tier {
-    ($detected:ident, $name:literal, $Machine:ty, $($feature:tt)+) => {{
+    ($detected:ident, $name:literal, $Machine:ty, $rows:expr, $($feature:tt)+) => {{
+        let (rows_256, rows_32) = $rows;
         // SAFETY (of all these): the caller's promise is the kernel's.
-        $(#[target_feature(enable = $feature)])+
-        unsafe fn rows_256(ty: TensorType, weights: *const u8, row_bytes: usize, rows: usize, tokens: &[*const Act256],
-            out: *mut f32, stride: usize) {
-            with_format_256!(ty, W => unsafe {
-                batch::rows_256::<$Machine, W>(weights, row_bytes, rows, tokens, out, stride)
-            })
-        }
-        $(#[target_feature(enable = $feature)])+
-        unsafe fn rows_32(ty: TensorType, weights: *const u8, row_bytes: usize, rows: usize, tokens: &[*const Act32x8],
-            out: *mut f32, stride: usize) {
-            with_format_32!(ty, W => unsafe {
-                batch::rows_32::<$Machine, W>(weights, row_bytes, rows, tokens, out, stride)
-            })
-        }
         $(#[target_feature(enable = $feature)])+
         #[allow(clippy::too_many_arguments)]
         unsafe fn rows_float(ty: TensorType, weights: *const u8, rows: usize, cols: usize, x: *const f32, tokens: usize,

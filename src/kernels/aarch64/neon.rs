@@ -192,14 +192,13 @@ impl<const DOTPROD: bool> Simd for Neon<DOTPROD> {
         }
     }
     #[inline(always)]
-    unsafe fn transpose(rows: [*const u8; 16], bias: u8, out: *mut [u8; 64]) {
+    unsafe fn transpose(rows: [*const u8; 16], out: *mut [u8; 64]) {
         unsafe {
-            let bias = vdupq_n_u8(bias);
             // Tiles of 4 × 4 words.
             for r in (0..16).step_by(4) {
                 for word in (0..16).step_by(4) {
                     let at = [rows[r], rows[r + 1], rows[r + 2], rows[r + 3]].map(|row| row.add(4 * word));
-                    let tile = each!(vreinterpretq_u32_u8, each!(vaddq_u8, each!(vld1q_u8, at), [bias; 4]));
+                    let tile = each!(vreinterpretq_u32_u8, each!(vld1q_u8, at));
                     for (i, column) in transpose4(tile).into_iter().enumerate() {
                         vst1q_u8(out.add(word + i).cast::<u8>().add(4 * r), vreinterpretq_u8_u32(column));
                     }

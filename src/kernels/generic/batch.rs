@@ -1,10 +1,13 @@
 //! Matrix times a few tokens: each row is expanded once, where it lies, and multiplied with up to seven tokens.
+#[cfg(not(target_arch = "x86_64"))]
+use crate::kernels::generic::panel::TILE;
 use crate::{
-    kernels::{formats::*, generic::panel::TILE, simd::Simd},
+    kernels::{formats::*, simd::Simd},
     quant::{Act32x8, Act256},
 };
 
 /// `out[t * stride + r]` = row `r` of `rows` rows (each `row_bytes` long, from `weights`) times token `t`.
+#[cfg(not(target_arch = "x86_64"))] // which has kernels of its own
 #[inline(always)]
 pub unsafe fn rows_256<S: Simd, W: Format256>(
     weights: *const u8,
@@ -26,6 +29,26 @@ pub unsafe fn rows_256<S: Simd, W: Format256>(
                         *out.add(t * stride + r) = y[t];
                     }
                 });
+            }
+        }
+    }
+}
+
+/// As [`rows_256`] for the few rows that a kernel for more at a time leaves over.
+#[inline(always)]
+pub unsafe fn rest_256<S: Simd, W: Format256>(
+    weights: *const u8,
+    row_bytes: usize,
+    rows: usize,
+    tokens: &[*const Act256],
+    out: *mut f32,
+    stride: usize,
+) {
+    unsafe {
+        for r in 0..rows {
+            for (t, &token) in tokens.iter().enumerate() {
+                let row = weights.add(r * row_bytes);
+                [*out.add(t * stride + r)] = row_256::<S, W, 1>(row, row_bytes / W::BYTES, [token]);
             }
         }
     }
@@ -78,6 +101,7 @@ unsafe fn row_256<S: Simd, W: Format256, const T: usize>(
 }
 
 /// As [`rows_256`] for blocks of 32.
+#[cfg(not(target_arch = "x86_64"))] // which has kernels of its own
 #[inline(always)]
 pub unsafe fn rows_32<S: Simd, W: Format32>(
     weights: *const u8,
@@ -99,6 +123,26 @@ pub unsafe fn rows_32<S: Simd, W: Format32>(
                         *out.add(t * stride + r) = y[t];
                     }
                 });
+            }
+        }
+    }
+}
+
+/// As [`rest_256`] for blocks of 32.
+#[inline(always)]
+pub unsafe fn rest_32<S: Simd, W: Format32>(
+    weights: *const u8,
+    row_bytes: usize,
+    rows: usize,
+    tokens: &[*const Act32x8],
+    out: *mut f32,
+    stride: usize,
+) {
+    unsafe {
+        for r in 0..rows {
+            for (t, &token) in tokens.iter().enumerate() {
+                let row = weights.add(r * row_bytes);
+                [*out.add(t * stride + r)] = row_32::<S, W, 1>(row, row_bytes / W::BYTES, [token]);
             }
         }
     }

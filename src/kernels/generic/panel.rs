@@ -188,29 +188,32 @@ pub unsafe fn group_256<S: Simd, W: Format256>(
 unsafe fn unpack_256<S: Simd, W: Format256>(blocks: [*const u8; 16], panel: &mut Panel256) {
     unsafe {
         let narrow = const { narrow_run_256::<S, W>() > 0 };
-        let mut codes = [[0i8; 256]; 16];
+        let bias = match W::SIGNED {
+            true if narrow => CENTRE,
+            true => S::FLIP,
+            false => 0,
+        };
+        let mut codes = [[0u8; 256]; 16];
         for r in 0..16 {
+            S::codes_256::<W>(blocks[r], bias, &mut codes[r]);
+            // Only what is used of it is computed.
             let e = W::expand(blocks[r]);
-            codes[r] = e.codes;
             for j in 0..64 / words_per_scale::<W>() {
                 let scale = e.scales[j * words_per_scale::<W>() / 4];
                 panel.scales[j][r] = if narrow { S::factor(scale) } else { i32::from(scale) };
             }
-            let words = if W::SIGNED { &e.scales } else { &e.mins };
-            for j in 0..8 {
-                panel.pairs[j][r] = i32::from(words[2 * j] as u16) | i32::from(words[2 * j + 1]) << 16;
+            if !W::SIGNED || !narrow {
+                let words = if W::SIGNED { &e.scales } else { &e.mins };
+                for j in 0..8 {
+                    panel.pairs[j][r] = i32::from(words[2 * j] as u16) | i32::from(words[2 * j + 1]) << 16;
+                }
             }
             panel.d[r] = e.d;
             panel.dmin[r] = e.dmin;
         }
         for quarter in 0..4 {
             let rows = std::array::from_fn(|r| codes[r].as_ptr().add(64 * quarter).cast());
-            let bias = match W::SIGNED {
-                true if narrow => CENTRE,
-                true => S::FLIP,
-                false => 0,
-            };
-            S::transpose(rows, bias, panel.codes.as_mut_ptr().add(16 * quarter));
+            S::transpose(rows, panel.codes.as_mut_ptr().add(16 * quarter));
         }
     }
 }
@@ -430,19 +433,21 @@ pub unsafe fn group_32<S: Simd, W: Format32>(
 #[inline(always)]
 unsafe fn unpack_32<S: Simd, W: Format32>(blocks: [*const u8; 16], n: usize, panel: &mut Panel32) {
     unsafe {
-        let mut codes = [[0i8; 256]; 16];
+        let bias = if const { narrow_run_32::<S, W>() > 0 } { W::BIAS } else { S::FLIP };
+        let mut codes = [[0u8; 256]; 16];
         for r in 0..16 {
             for j in 0..n {
                 let e = W::expand(blocks[r].add(j * W::BYTES));
-                codes[r][32 * j..32 * j + 32].copy_from_slice(&e.codes);
+                for (out, code) in codes[r][32 * j..32 * j + 32].iter_mut().zip(e.codes) {
+                    *out = bias.wrapping_add(code as u8);
+                }
                 panel.d[j][r] = e.d;
                 panel.m[j][r] = e.m;
             }
         }
-        let bias = if const { narrow_run_32::<S, W>() > 0 } { W::BIAS } else { S::FLIP };
         for quarter in 0..n.div_ceil(2) {
             let rows = std::array::from_fn(|r| codes[r].as_ptr().add(64 * quarter).cast());
-            S::transpose(rows, bias, panel.codes.as_mut_ptr().add(16 * quarter));
+            S::transpose(rows, panel.codes.as_mut_ptr().add(16 * quarter));
         }
     }
 }

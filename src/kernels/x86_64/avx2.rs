@@ -1,5 +1,9 @@
 //! AVX2 with FMA and F16C: two 256-bit registers per vector, with or without AVX-VNNI.
-use crate::kernels::simd::{CENTRE, Simd};
+use super::blocks;
+use crate::kernels::{
+    formats::Format256,
+    simd::{CENTRE, Simd},
+};
 use std::{
     arch::{asm, x86_64::*},
     marker::PhantomData,
@@ -307,14 +311,13 @@ impl<D: Dot> Simd for Ymm<D> {
         unsafe { [D::bytes(acc[0], weights[0], activations[0]), D::bytes(acc[1], weights[1], activations[1])] }
     }
     #[inline(always)]
-    unsafe fn transpose(rows: [*const u8; 16], bias: u8, out: *mut [u8; 64]) {
+    unsafe fn transpose(rows: [*const u8; 16], out: *mut [u8; 64]) {
         unsafe {
-            let bias = _mm256_set1_epi8(bias as i8);
             // Words 8 j .. 8 j + 8 of rows 8 i .. 8 i + 8.
             for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
                 let mut v = [_mm256_setzero_si256(); 8];
                 for (v, row) in v.iter_mut().zip(&rows[8 * i..]) {
-                    *v = _mm256_add_epi8(_mm256_loadu_si256(row.add(32 * j).cast()), bias);
+                    *v = _mm256_loadu_si256(row.add(32 * j).cast());
                 }
                 transpose8(&mut v);
                 for (word, v) in v.into_iter().enumerate() {
@@ -322,6 +325,11 @@ impl<D: Dot> Simd for Ymm<D> {
                 }
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn codes_256<W: Format256>(block: *const u8, bias: u8, out: &mut [u8; 256]) {
+        unsafe { blocks::codes_256::<W>(block, bias, out) }
     }
 
     const NARROW_PRODUCTS: usize = D::NARROW_PRODUCTS;

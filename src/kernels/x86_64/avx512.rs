@@ -1,6 +1,6 @@
 //! AVX-512 with VNNI: one 512-bit register per vector.
-use super::avx2::vnni;
-use crate::kernels::simd::Simd;
+use super::{avx2::vnni, blocks};
+use crate::kernels::{formats::Format256, simd::Simd};
 use std::arch::{asm, x86_64::*};
 
 #[derive(Clone, Copy)]
@@ -158,19 +158,23 @@ impl Simd for Avx512 {
         unsafe { _mm512_dpbusd_epi32(acc, weights, activations) }
     }
     #[inline(always)]
-    unsafe fn transpose(rows: [*const u8; 16], bias: u8, out: *mut [u8; 64]) {
+    unsafe fn transpose(rows: [*const u8; 16], out: *mut [u8; 64]) {
         unsafe {
-            let bias = _mm512_set1_epi8(bias as i8);
             // A loop, not `map`: closures passed on are compiled without this tier's features.
-            let mut v = [bias; 16];
+            let mut v = [_mm512_setzero_si512(); 16];
             for (v, row) in v.iter_mut().zip(rows) {
-                *v = _mm512_add_epi8(_mm512_loadu_si512(row.cast()), bias);
+                *v = _mm512_loadu_si512(row.cast());
             }
             transpose16(&mut v);
             for (i, x) in v.into_iter().enumerate() {
                 _mm512_storeu_si512(out.add(i).cast(), x);
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn codes_256<W: Format256>(block: *const u8, bias: u8, out: &mut [u8; 256]) {
+        unsafe { blocks::codes_256::<W>(block, bias, out) }
     }
 
     const NARROW_PRODUCTS: usize = vnni::NARROW_PRODUCTS;

@@ -4,6 +4,7 @@
 //! As in `generic/`: AVX2 is enabled where this is inlined, and pointers are valid for a block.
 #![allow(clippy::missing_safety_doc)]
 use crate::{
+    gguf::TensorType,
     kernels::formats::*,
     quant::{self, MXFP4_VALUES},
 };
@@ -20,6 +21,36 @@ pub trait Block256: Format256 {
     unsafe fn scales(p: [*const u8; 2]) -> [[__m256i; 2]; 2];
     /// Where the f16 numbers `d` and `dmin` are; the same place twice without minima.
     const D_AT: [usize; 2];
+}
+
+/// [`Simd::codes_256`](crate::kernels::simd::Simd::codes_256).
+#[inline(always)]
+pub unsafe fn codes_256<W: Format256>(block: *const u8, bias: u8, out: &mut [u8; 256]) {
+    unsafe {
+        match W::TYPE {
+            TensorType::Q2_K => store_codes::<Q2K>(block, bias, out),
+            TensorType::Q3_K => store_codes::<Q3K>(block, bias, out),
+            TensorType::Q4_K => store_codes::<Q4K>(block, bias, out),
+            TensorType::Q5_K => store_codes::<Q5K>(block, bias, out),
+            TensorType::Q6_K => store_codes::<Q6K>(block, bias, out),
+            TensorType::IQ4_XS => store_codes::<Iq4Xs>(block, bias, out),
+            _ => *out = W::expand(block).codes.map(|code| bias.wrapping_add(code as u8)),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn store_codes<W: Block256>(block: *const u8, bias: u8, out: &mut [u8; 256]) {
+    unsafe {
+        let bias = _mm256_set1_epi8(bias.wrapping_sub(W::BIAS.unwrap_or(0) as u8) as i8);
+        for i in 0..4 {
+            let codes = W::codes(block, i);
+            for half in 0..2 {
+                let place = out.as_mut_ptr().add(64 * i + 32 * half);
+                _mm256_storeu_si256(place.cast(), _mm256_add_epi8(codes[half], bias));
+            }
+        }
+    }
 }
 
 /// A block of 32 elements.

@@ -27,38 +27,26 @@ use decode::{ROWS, by_four_rows};
 pub static TIERS: [&Tier; 4] = [&AVX512_VNNI, &AVX512, &AVX2_VNNI, &AVX2];
 
 /// AVX-512 with VNNI, VBMI and GFNI (Ice Lake, Zen 4 and later).
-pub static AVX512_VNNI: Tier = Tier {
-    rows_256: avx512_rows_256,
-    rows_32: avx512_rows_32,
-    ..generic_tier!(
-        is_x86_feature_detected, "avx512-vnni", Avx512,
-        "avx512f" "avx512bw" "avx512vl" "avx512dq" "avx512vnni" "avx512vbmi" "gfni" "avx2" "fma" "f16c" "bmi2" "popcnt"
-    )
-};
+pub static AVX512_VNNI: Tier = generic_tier!(
+    is_x86_feature_detected, "avx512-vnni", Avx512, (avx512_rows_256, avx512_rows_32),
+    "avx512f" "avx512bw" "avx512vl" "avx512dq" "avx512vnni" "avx512vbmi" "gfni" "avx2" "fma" "f16c" "bmi2" "popcnt"
+);
 
 /// AVX-512 with VNNI alone (Cascade Lake, Cooper Lake).
-pub static AVX512: Tier = Tier {
-    rows_256: avx2_rows_256,
-    rows_32: avx2_rows_32,
-    ..generic_tier!(
-        is_x86_feature_detected, "avx512", Avx512,
-        "avx512f" "avx512bw" "avx512vl" "avx512dq" "avx512vnni" "avx2" "fma" "f16c" "bmi2" "popcnt"
-    )
-};
+pub static AVX512: Tier = generic_tier!(
+    is_x86_feature_detected, "avx512", Avx512, (avx2_rows_256, avx2_rows_32),
+    "avx512f" "avx512bw" "avx512vl" "avx512dq" "avx512vnni" "avx2" "fma" "f16c" "bmi2" "popcnt"
+);
 
 /// AVX2 with AVX-VNNI (Alder Lake and the processors for PCs after it).
-pub static AVX2_VNNI: Tier = Tier {
-    rows_256: avx2_rows_256,
-    rows_32: avx2_rows_32,
-    ..generic_tier!(is_x86_feature_detected, "avx2-vnni", Avx2Vnni, "avxvnni" "avx2" "fma" "f16c")
-};
+pub static AVX2_VNNI: Tier = generic_tier!(
+    is_x86_feature_detected, "avx2-vnni", Avx2Vnni, (avx2_rows_256, avx2_rows_32), "avxvnni" "avx2" "fma" "f16c"
+);
 
 /// AVX2 (Haswell, Zen and later).
-pub static AVX2: Tier = Tier {
-    rows_256: avx2_rows_256,
-    rows_32: avx2_rows_32,
-    ..generic_tier!(is_x86_feature_detected, "avx2", Avx2, "avx2" "fma" "f16c")
-};
+pub static AVX2: Tier = generic_tier!(
+    is_x86_feature_detected, "avx2", Avx2, (avx2_rows_256, avx2_rows_32), "avx2" "fma" "f16c"
+);
 
 /// As [`batch::rows_256`], four rows at a time in the formats that `decode_avx512.rs` has.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,gfni,avx2,fma,f16c,bmi2,popcnt")]
@@ -86,10 +74,9 @@ unsafe fn avx512_rows_256(
             TensorType::Q4_K => special!(q4_k),
             TensorType::Q5_K => special!(q5_k),
             TensorType::Q6_K => special!(q6_k),
-            _ => return avx2_rows_256(ty, weights, row_bytes, rows, tokens, out, stride),
+            _ => 0,
         };
-        let (weights, out) = (weights.add(done * row_bytes), out.add(done));
-        with_format_256!(ty, W => batch::rows_256::<Avx512, W>(weights, row_bytes, rows - done, tokens, out, stride))
+        avx2_rows_256(ty, weights.add(done * row_bytes), row_bytes, rows - done, tokens, out.add(done), stride)
     }
 }
 
@@ -125,8 +112,7 @@ unsafe fn avx512_rows_32(
             TensorType::IQ4_NL => special!(Iq4Nl),
             _ => special!(Mxfp4),
         };
-        let (weights, out) = (weights.add(done * row_bytes), out.add(done));
-        with_format_32!(ty, W => batch::rows_32::<Avx512, W>(weights, row_bytes, rows - done, tokens, out, stride))
+        avx2_rows_32(ty, weights.add(done * row_bytes), row_bytes, rows - done, tokens, out.add(done), stride)
     }
 }
 
@@ -147,7 +133,7 @@ unsafe fn avx2_rows_256(
             decode_avx2::rows_256::<W>(w, row_bytes, group, o, stride)
         });
         let (weights, out) = (weights.add(done * row_bytes), out.add(done));
-        batch::rows_256::<Avx2, W>(weights, row_bytes, rows - done, tokens, out, stride)
+        batch::rest_256::<Avx2, W>(weights, row_bytes, rows - done, tokens, out, stride)
     })
 }
 
@@ -168,6 +154,6 @@ unsafe fn avx2_rows_32(
             decode_avx2::rows_32::<W>(w, row_bytes, group, o, stride)
         });
         let (weights, out) = (weights.add(done * row_bytes), out.add(done));
-        batch::rows_32::<Avx2, W>(weights, row_bytes, rows - done, tokens, out, stride)
+        batch::rest_32::<Avx2, W>(weights, row_bytes, rows - done, tokens, out, stride)
     })
 }
