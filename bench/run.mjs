@@ -76,7 +76,7 @@ async function main() {
   const plan = readPlan()
   if (plan.help) return console.log(HELP)
   if (!existsSync(new URL('node_modules/node-llama-cpp', import.meta.url))) {
-    throw new Error('node-llama-cpp is missing: npm ci --prefix bench --ignore-scripts')
+    throw new Error('node-llama-cpp is missing: npm install --prefix bench --ignore-scripts')
   }
   const models = plan.models.map(findModel)
   const about = circumstances()

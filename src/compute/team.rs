@@ -1,13 +1,12 @@
-use super::Lane;
+use super::{
+    Lane,
+    bell::Bell,
+    seat::{self, Seat},
+    sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, lock, thread},
+};
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicUsize, Ordering, fence},
-    },
-    thread,
-    time::{Duration, Instant},
 };
 
 /// One parallel step: `chunks` independent pieces of work.
@@ -21,11 +20,6 @@ pub trait Phase: Sync {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct TeamPanic(pub String);
-
-/// How long a worker looks for work before it lets the operating system have the core. Long enough for the pauses inside
-/// a generation (sampling takes tens of microseconds), short enough that a worker waiting for one that lost its core to
-/// another process soon makes room for it.
-const SPIN: Duration = Duration::from_micros(60);
 
 /// A group of threads that run jobs together with the thread that asks.
 pub struct Team {
@@ -41,6 +35,8 @@ struct TeamState {
     /// Counts jobs, so that a worker sees a new one without the lock.
     epoch: AtomicUsize,
     bell: Bell,
+    /// One for each worker; the caller of [`Team::run`] has the first.
+    seats: Vec<Seat>,
     closing: AtomicBool,
 }
 
@@ -72,12 +68,13 @@ impl Team {
             job: Mutex::new(None),
             epoch: AtomicUsize::new(0),
             bell: Bell::default(),
+            seats: (0..threads.max(1)).map(|_| Seat::default()).collect(),
             closing: AtomicBool::new(false),
         });
         let mut running = 1;
         for i in 1..threads.max(1) {
             let state = shared.clone();
-            let worker = thread::Builder::new().name(format!("realm-compute-{i}")).spawn(move || work(&state));
+            let worker = thread::Builder::new().name(format!("realm-compute-{i}")).spawn(move || work(&state, i));
             // Fewer threads than wanted (a process limit) make it slower, not wrong.
             if worker.is_err() {
                 break;
@@ -101,7 +98,7 @@ impl Team {
             self.shared.epoch.fetch_add(1, Ordering::Release);
             self.shared.bell.ring();
         }
-        job.take_part(&mut lane, &self.shared.bell);
+        job.take_part(&mut lane, &self.shared, 0);
         match lock(&job.panic).take() {
             Some(text) => Err(TeamPanic(text)),
             None => Ok(()),
@@ -118,7 +115,7 @@ impl Drop for Team {
 }
 
 /// A worker's life: wait for a job, take part in it.
-fn work(state: &TeamState) {
+fn work(state: &TeamState, me: usize) {
     let mut lane = Lane::default();
     let mut seen = 0;
     loop {
@@ -129,19 +126,21 @@ fn work(state: &TeamState) {
         }
         let job = lock(&state.job).clone();
         if let Some(job) = job {
-            job.take_part(&mut lane, &state.bell);
+            job.take_part(&mut lane, state, me);
         }
     }
 }
 
 impl Job {
-    fn take_part(&self, lane: &mut Lane, bell: &Bell) {
+    fn take_part(&self, lane: &mut Lane, state: &TeamState, me: usize) {
         for slot in &self.slots {
+            let sitting = state.seats[me].sit();
             loop {
                 let chunk = slot.next.fetch_add(1, Ordering::Relaxed);
                 if chunk >= slot.chunks {
                     break;
                 }
+                sitting.begins_chunk();
                 // SAFETY: this chunk is unfinished, so `Team::run` has not returned and the phase is still borrowed.
                 let phase = unsafe { &*slot.phase };
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| phase.run(chunk, lane))) {
@@ -149,10 +148,13 @@ impl Job {
                 }
                 // Release: what the chunk wrote is visible to whoever sees the count.
                 if slot.finished.fetch_add(1, Ordering::Release) + 1 == slot.chunks {
-                    bell.ring();
+                    state.bell.ring();
                 }
+                sitting.ends_chunk();
             }
-            bell.wait(|| slot.finished.load(Ordering::Acquire) >= slot.chunks);
+            drop(sitting);
+            let help = || seat::help(&state.seats, me);
+            state.bell.wait_for_work(|| slot.finished.load(Ordering::Acquire) >= slot.chunks, help);
         }
     }
 }
@@ -167,54 +169,6 @@ impl Slot {
     }
 }
 
-/// Lets threads sleep until a condition on atomics holds, without a lock when nobody sleeps.
-///
-/// No wake-up is lost: a sleeper counts itself, then checks; a ringer changes the atomics, then looks at the count. The
-/// two fences put these four steps into one order, so at least one of the two sees the other.
-#[derive(Default)]
-struct Bell {
-    sleepers: AtomicUsize,
-    lock: Mutex<()>,
-    rung: Condvar,
-}
-
-impl Bell {
-    fn ring(&self) {
-        fence(Ordering::SeqCst);
-        if self.sleepers.load(Ordering::Relaxed) > 0 {
-            drop(lock(&self.lock));
-            self.rung.notify_all();
-        }
-    }
-
-    fn wait(&self, ready: impl Fn() -> bool) {
-        if ready() {
-            return;
-        }
-        let start = Instant::now();
-        while start.elapsed() < SPIN {
-            for _ in 0..32 {
-                std::hint::spin_loop();
-                if ready() {
-                    return;
-                }
-            }
-        }
-        let mut guard = lock(&self.lock);
-        self.sleepers.fetch_add(1, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        while !ready() {
-            guard = self.rung.wait(guard).unwrap_or_else(|e| e.into_inner());
-        }
-        self.sleepers.fetch_sub(1, Ordering::Relaxed);
-        drop(guard);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
-}
-
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
         (Some(text), _) => text.clone(),
@@ -223,39 +177,10 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
     }
 }
 
-/// Physical cores that this process may use: its affinity and cgroup quota, without counting hyper-threads twice.
-pub fn available_cores() -> usize {
-    let logical = thread::available_parallelism().map_or(1, |n| n.get());
-    physical_cores().map_or(logical, |cores| cores.clamp(1, logical))
-}
-
-/// Distinct (package, core) pairs among the allowed CPUs; Linux only.
-#[cfg(target_os = "linux")]
-fn physical_cores() -> Option<usize> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim();
-    let mut cores = std::collections::HashSet::new();
-    for part in allowed.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        for cpu in first.parse::<usize>().ok()?..=last.parse().ok()? {
-            let read = |what: &str| {
-                std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/topology/{what}"))
-                    .map(|text| text.trim().to_owned())
-            };
-            cores.insert((read("physical_package_id").ok()?, read("core_id").ok()?));
-        }
-    }
-    Some(cores.len())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn physical_cores() -> Option<usize> {
-    None
-}
-
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use std::thread;
 
     struct Count<'a>(&'a [AtomicUsize], &'a AtomicUsize, usize);
     impl Phase for Count<'_> {
@@ -325,5 +250,59 @@ mod tests {
         let ticks = AtomicUsize::new(0);
         team.run(&[&Tick(&ticks, 3)]).unwrap();
         assert_eq!(ticks.load(Ordering::Relaxed), 3);
+    }
+}
+
+/// Run by `RUSTFLAGS="--cfg loom" cargo test --lib compute`: every order in which two threads can meet.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+
+    struct Add<'a>(&'a AtomicUsize, usize);
+    impl Phase for Add<'_> {
+        fn chunks(&self) -> usize {
+            self.1
+        }
+        fn run(&self, _: usize, _: &mut Lane) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    /// The phase before is finished, and what it wrote is here.
+    struct Check<'a>(&'a AtomicUsize, usize);
+    impl Phase for Check<'_> {
+        fn chunks(&self) -> usize {
+            1
+        }
+        fn run(&self, _: usize, _: &mut Lane) {
+            assert_eq!(self.0.load(Ordering::Relaxed), self.1);
+        }
+    }
+
+    fn check(bound: usize, test: impl Fn() + Sync + Send + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(bound);
+        model.check(test);
+    }
+
+    #[test]
+    fn a_phase_is_finished_before_the_next_begins() {
+        check(3, || {
+            let team = Team::new(2);
+            let n = AtomicUsize::new(0);
+            team.run(&[&Add(&n, 2), &Check(&n, 2)]).unwrap();
+            assert_eq!(n.load(Ordering::Relaxed), 2);
+        });
+    }
+
+    #[test]
+    fn jobs_follow_each_other_and_a_team_can_go_at_any_time() {
+        check(2, || {
+            let team = Team::new(2);
+            let n = AtomicUsize::new(0);
+            team.run(&[&Add(&n, 1)]).unwrap();
+            team.run(&[&Add(&n, 1)]).unwrap();
+            assert_eq!(n.load(Ordering::Relaxed), 2);
+        });
+        check(3, || drop(Team::new(2)));
     }
 }
