@@ -55,6 +55,15 @@ formats_256! {
     Q5K Q5_K 176 expand_q5_k signed false per_32 true largest 31;
     Q6K Q6_K 210 expand_q6_k signed true per_32 false largest 32;
     Iq4Xs IQ4_XS 136 expand_iq4_xs signed true per_32 true largest 127;
+    Iq1S IQ1_S 50 expand_iq1_s signed true per_32 true largest 9;
+    Iq1M IQ1_M 56 expand_iq1_m signed true per_32 false largest 9;
+    Iq2Xxs IQ2_XXS 66 expand_iq2_xxs signed true per_32 true largest 43;
+    Iq2Xs IQ2_XS 74 expand_iq2_xs signed true per_32 false largest 43;
+    Iq2S IQ2_S 82 expand_iq2_s signed true per_32 false largest 43;
+    Iq3Xxs IQ3_XXS 98 expand_iq3_xxs signed true per_32 true largest 62;
+    Iq3S IQ3_S 110 expand_iq3_s signed true per_32 true largest 15;
+    Tq10 TQ1_0 54 expand_tq1_0 signed true per_32 true largest 1;
+    Tq20 TQ2_0 66 expand_tq2_0 signed true per_32 true largest 2;
 }
 
 macro_rules! formats_32 {
@@ -85,7 +94,14 @@ formats_32! {
 
 /// Runs `$body` with `$F` standing for the format type of `$ty`; the other types never get here.
 macro_rules! with_format_256 {
-    ($ty:expr, $F:ident => $body:expr) => {{
+    ($ty:expr, $F:ident => $body:expr) => {
+        $crate::kernels::formats::with_k_format!($ty, $F => $body, $crate::kernels::formats::with_grid_format!($ty, $F => $body))
+    };
+}
+/// The formats whose codes take a few instructions to unpack; tiers may have kernels of their own for them. `$rest` is for
+/// the others.
+macro_rules! with_k_format {
+    ($ty:expr, $F:ident => $body:expr, $rest:expr) => {{
         use $crate::gguf::TensorType as Ty;
         use $crate::kernels::formats as f;
         match $ty {
@@ -111,6 +127,52 @@ macro_rules! with_format_256 {
             }
             Ty::IQ4_XS => {
                 type $F = f::Iq4Xs;
+                $body
+            }
+            _ => $rest,
+        }
+    }};
+}
+/// The formats whose codes come from grids or are digits.
+macro_rules! with_grid_format {
+    ($ty:expr, $F:ident => $body:expr) => {{
+        use $crate::gguf::TensorType as Ty;
+        use $crate::kernels::formats as f;
+        match $ty {
+            Ty::IQ1_S => {
+                type $F = f::Iq1S;
+                $body
+            }
+            Ty::IQ1_M => {
+                type $F = f::Iq1M;
+                $body
+            }
+            Ty::IQ2_XXS => {
+                type $F = f::Iq2Xxs;
+                $body
+            }
+            Ty::IQ2_XS => {
+                type $F = f::Iq2Xs;
+                $body
+            }
+            Ty::IQ2_S => {
+                type $F = f::Iq2S;
+                $body
+            }
+            Ty::IQ3_XXS => {
+                type $F = f::Iq3Xxs;
+                $body
+            }
+            Ty::IQ3_S => {
+                type $F = f::Iq3S;
+                $body
+            }
+            Ty::TQ1_0 => {
+                type $F = f::Tq10;
+                $body
+            }
+            Ty::TQ2_0 => {
+                type $F = f::Tq20;
                 $body
             }
             other => unreachable!("{} has no super-blocks", other.name()),
@@ -189,4 +251,4 @@ macro_rules! with_count {
         }
     };
 }
-pub(crate) use {with_count, with_format_32, with_format_256};
+pub(crate) use {with_count, with_format_32, with_format_256, with_grid_format, with_k_format};

@@ -51,7 +51,8 @@ fn rows_of(ty: TensorType, cols: usize, rows: usize) -> impl Strategy<Value = Ve
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 24 }))]
+    // PROPTEST_CASES asks for fewer on emulated processors.
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { ProptestConfig::default().cases.min(24) }))]
 
     /// All formats, all numbers of tokens around the sizes of tiles, odd row counts, tails.
     #[test]

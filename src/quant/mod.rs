@@ -3,7 +3,8 @@
 //! A row of a quantised tensor is a sequence of blocks. One file per format says how a block is laid out and expands it:
 //! [`Expanded32`] for blocks of 32 elements, [`Expanded256`] for super-blocks of 256. These expansions define the
 //! formats: [`dequantize_row`] and the canonical dot products (`kernels::scalar`) are written on them, and every faster
-//! kernel must agree with those. Begin with `q4_0.rs`, the simplest format, then `q4_k.rs`.
+//! kernel must agree with those. Begin with `q4_0.rs`, the simplest format, then `q4_k.rs`;
+//! `grids.rs` before the formats IQ1 to IQ3.
 //!
 //! Expansions are always inlined: a kernel compiles them with the instructions of its own tier.
 //!
@@ -12,6 +13,14 @@
 //! the drawings the numbers are byte offsets, `x` is an element and `q` its code.
 mod activation;
 mod float;
+mod grids;
+mod iq1_m;
+mod iq1_s;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
 mod iq4;
 mod mxfp4;
 mod q2_k;
@@ -26,9 +35,18 @@ mod q8_0;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod tq1_0;
+mod tq2_0;
 
 pub use activation::{Act32x8, Act256, SMALLEST_AMAX, STEPS, TOPS, quantize_32, quantize_256, quantize_block};
 pub use float::{bf16_to_f32, f16_to_f32, for_each_weight};
+pub use iq1_m::expand_iq1_m;
+pub use iq1_s::expand_iq1_s;
+pub use iq2_s::expand_iq2_s;
+pub use iq2_xs::expand_iq2_xs;
+pub use iq2_xxs::expand_iq2_xxs;
+pub use iq3_s::expand_iq3_s;
+pub use iq3_xxs::expand_iq3_xxs;
 pub use iq4::{IQ4_VALUES, expand_iq4_nl, expand_iq4_xs};
 pub use mxfp4::{MXFP4_VALUES, e8m0_half_to_f32, expand_mxfp4};
 pub use q2_k::expand_q2_k;
@@ -39,6 +57,8 @@ pub use q5_0::{expand_q5_0, expand_q5_1};
 pub use q5_k::expand_q5_k;
 pub use q6_k::expand_q6_k;
 pub use q8_0::expand_q8_0;
+pub use tq1_0::expand_tq1_0;
+pub use tq2_0::expand_tq2_0;
 
 use crate::gguf::TensorType;
 
@@ -46,8 +66,8 @@ use crate::gguf::TensorType;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error(
-        "expected a tensor of type F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, \
-         IQ4_XS or MXFP4, found {}",
+        "expected a tensor of type F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ1_S, \
+         IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ4_NL, IQ4_XS, TQ1_0, TQ2_0 or MXFP4, found {}",
         .0.name()
     )]
     Unsupported(TensorType),
@@ -70,7 +90,8 @@ pub fn activation(ty: TensorType) -> Option<Activation> {
     match ty {
         F32 | F16 | BF16 => Some(Activation::F32),
         Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | IQ4_NL | MXFP4 => Some(Activation::A32),
-        Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | IQ4_XS => Some(Activation::A256),
+        Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | IQ1_S | IQ1_M | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S | IQ4_XS
+        | TQ1_0 | TQ2_0 => Some(Activation::A256),
         _ => None,
     }
 }
@@ -141,6 +162,15 @@ pub fn for_each_256(ty: TensorType, row: &[u8], visit: impl FnMut(Expanded256)) 
         TensorType::Q5_K => blocks(row).iter().map(expand_q5_k).for_each(visit),
         TensorType::Q6_K => blocks(row).iter().map(expand_q6_k).for_each(visit),
         TensorType::IQ4_XS => blocks(row).iter().map(expand_iq4_xs).for_each(visit),
+        TensorType::IQ1_S => blocks(row).iter().map(expand_iq1_s).for_each(visit),
+        TensorType::IQ1_M => blocks(row).iter().map(expand_iq1_m).for_each(visit),
+        TensorType::IQ2_XXS => blocks(row).iter().map(expand_iq2_xxs).for_each(visit),
+        TensorType::IQ2_XS => blocks(row).iter().map(expand_iq2_xs).for_each(visit),
+        TensorType::IQ2_S => blocks(row).iter().map(expand_iq2_s).for_each(visit),
+        TensorType::IQ3_XXS => blocks(row).iter().map(expand_iq3_xxs).for_each(visit),
+        TensorType::IQ3_S => blocks(row).iter().map(expand_iq3_s).for_each(visit),
+        TensorType::TQ1_0 => blocks(row).iter().map(expand_tq1_0).for_each(visit),
+        TensorType::TQ2_0 => blocks(row).iter().map(expand_tq2_0).for_each(visit),
         _ => panic!("expected a type with super-blocks of 256 elements, found {}", ty.name()),
     }
 }

@@ -9,9 +9,9 @@ pub const TYPES_32: [TensorType; 7] = {
     [Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, MXFP4]
 };
 /// The types with super-blocks of 256 elements.
-pub const TYPES_256: [TensorType; 6] = {
+pub const TYPES_256: [TensorType; 15] = {
     use TensorType::*;
-    [Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS]
+    [Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ4_XS, TQ1_0, TQ2_0]
 };
 /// The types of plain numbers.
 pub const TYPES_PLAIN: [TensorType; 3] = [TensorType::F32, TensorType::F16, TensorType::BF16];
@@ -21,7 +21,9 @@ fn f16_offsets(ty: TensorType) -> &'static [usize] {
     use TensorType::*;
     match ty {
         Q4_1 | Q5_1 | Q4_K | Q5_K => &[0, 2],
-        Q4_0 | Q5_0 | Q8_0 | IQ4_NL | IQ4_XS => &[0],
+        Q4_0 | Q5_0 | Q8_0 | IQ1_S | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S | IQ4_NL | IQ4_XS => &[0],
+        TQ1_0 => &[52],
+        TQ2_0 => &[64],
         Q2_K => &[80, 82],
         Q3_K => &[108],
         Q6_K => &[208],
@@ -46,6 +48,13 @@ pub fn ordinary_row(ty: TensorType, blocks: usize) -> impl Strategy<Value = Vec<
                 TensorType::F16 => block.copy_from_slice(&half::f16::from_f32(numbers[0]).to_le_bytes()),
                 TensorType::BF16 => block.copy_from_slice(&half::bf16::from_f32(numbers[0]).to_le_bytes()),
                 TensorType::MXFP4 => block[0] = 110 + block[0] % 32,
+                TensorType::IQ1_M => {
+                    // Four bits of the scale in each of the last words.
+                    let d = half::f16::from_f32(numbers[0]).to_bits();
+                    for (i, word) in block[48..].as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                        word[1] = word[1] & 15 | ((d >> (4 * i) & 15) << 4) as u8;
+                    }
+                }
                 _ => {
                     for (&at, &number) in f16_offsets(ty).iter().zip(numbers) {
                         block[at..at + 2].copy_from_slice(&half::f16::from_f32(number).to_le_bytes());

@@ -48,9 +48,9 @@ fn says_which_types_are_supported() {
     assert_eq!(activation(TensorType::BF16), Some(Activation::F32));
     assert_eq!(activation(TensorType::Q8_0), Some(Activation::A32));
     assert_eq!(activation(TensorType::Q6_K), Some(Activation::A256));
-    assert!(!is_supported(TensorType::IQ2_XXS));
-    let error = dequantize_row(TensorType::IQ2_XXS, &[0; 66], &mut [0.0; 256]).unwrap_err();
-    assert!(error.to_string().ends_with("found IQ2_XXS"), "{error}");
+    assert!(!is_supported(TensorType::NVFP4));
+    let error = dequantize_row(TensorType::NVFP4, &[0; 36], &mut [0.0; 64]).unwrap_err();
+    assert!(error.to_string().ends_with("found NVFP4"), "{error}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod decode_avx2;
 mod decode_avx512;
 
 use super::{
-    formats::{with_count, with_format_32, with_format_256},
+    formats::{with_count, with_format_32, with_format_256, with_grid_format, with_k_format},
     generic::{
         attention, batch, float,
         panel::{self, TILE},
@@ -128,13 +128,15 @@ unsafe fn avx2_rows_256(
     stride: usize,
 ) {
     // SAFETY: the caller's promise is the kernel's.
-    with_format_256!(ty, W => unsafe {
+    with_k_format!(ty, W => unsafe {
         let done = by_four_rows!(weights, row_bytes, rows, tokens, out, stride, |w, group, o| {
             decode_avx2::rows_256::<W>(w, row_bytes, group, o, stride)
         });
         let (weights, out) = (weights.add(done * row_bytes), out.add(done));
         batch::rest_256::<Avx2, W>(weights, row_bytes, rows - done, tokens, out, stride)
-    })
+    }, with_grid_format!(ty, W => unsafe {
+        batch::rest_256::<Avx2, W>(weights, row_bytes, rows, tokens, out, stride)
+    }))
 }
 
 /// As [`batch::rows_32`], four rows at a time.

@@ -19,6 +19,8 @@ F16_FIELDS = {
     Type.Q4_0: [0], Type.Q4_1: [0, 2], Type.Q5_0: [0], Type.Q5_1: [0, 2], Type.Q8_0: [0],
     Type.Q2_K: [80, 82], Type.Q3_K: [108], Type.Q4_K: [0, 2], Type.Q5_K: [0, 2], Type.Q6_K: [208],
     Type.IQ4_NL: [0], Type.IQ4_XS: [0], Type.MXFP4: [],
+    Type.IQ1_S: [0], Type.IQ1_M: [], Type.IQ2_XXS: [0], Type.IQ2_XS: [0], Type.IQ2_S: [0], Type.IQ3_XXS: [0],
+    Type.IQ3_S: [0], Type.TQ1_0: [52], Type.TQ2_0: [64],
 }
 PLAIN = {Type.F32: (np.uint32, 0x7F800000), Type.F16: (np.uint16, 0x7C00), Type.BF16: (np.uint16, 0x7F80)}
 
@@ -45,6 +47,10 @@ def quantised_row(ty: Type, kind: int) -> np.ndarray:
             block[at : at + 2] = list(struct.pack("<H", f16_bits(kind)))
         if ty == Type.MXFP4:
             block[0] = [rng.integers(100, 150), rng.choice([254, 255]), rng.integers(0, 4)][kind]
+        if ty == Type.IQ1_M:
+            d = f16_bits(kind)
+            for i in range(4):  # four bits in each of the last words
+                block[49 + 2 * i] = block[49 + 2 * i] & 15 | (d >> (4 * i) & 15) << 4
     return blocks.ravel()
 
 
