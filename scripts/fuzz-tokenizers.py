@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Compares realm-node's tokenizers with llama.cpp's on random texts.
 
-  scripts/fuzz-tokenizers.py SHARED [--texts 200000] [--seed 1] [--only NAME ...] [--vectors FILE]
+  scripts/fuzz-tokenizers.py SHARED [--texts 200000] [--seed 1] [--only NAME ...] [--speed] [--vectors FILE]
 
 SHARED is the folder of the reference data. Needs llama-cpp-python from PyPI and `cargo build --release
 --no-default-features --example tokenize`. Covers every vocabulary of the reference data, every name of a pre-tokenizer in
 src/tokenizer/styles.rs (put into the byte-level vocabularies), and small vocabularies made here for the other kinds.
-Prints each kind of difference with an example, and fails if there is one that is not explained below. --vectors writes
-the texts and ids that the unit tests compare with.
+Prints each kind of difference with an example, and fails if there is one that is not explained in explain(). --speed
+takes the time for a megabyte of text instead; --vectors writes what llama.cpp makes of some texts with the small
+vocabularies, for the unit tests (src/tokenizer/tests/vectors.json).
 """
 import argparse
 import collections
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unicodedata
 
 import llama_cpp.llama_cpp as C
@@ -39,8 +41,7 @@ def silent(level, text, _):
         sys.stderr.write(text.decode("utf-8", "replace"))
 
 
-CONTROL_OR_UNKNOWN = 1 | 8
-USER_DEFINED = 16
+UNKNOWN, CONTROL = 1, 8
 
 
 class Reference:
@@ -253,6 +254,7 @@ def charsmap(rules):
     """The format of src/tokenizer/charsmap.rs."""
     rules = sorted((a.encode(), b.encode()) for a, b in rules.items())
     units, used, blob = [0] * (1 << 16), [False] * (1 << 16), b""
+    size = 256
     used[0] = True
     stack = [(0, b"")]
     while stack:
@@ -260,6 +262,7 @@ def charsmap(rules):
         below = [rule for rule in rules if rule[0].startswith(prefix)]
         labels = sorted({(rule[0] + b"\0")[len(prefix)] for rule in below})
         base = next(b for b in range(1, 1 << 15) if all(not used[b ^ label] for label in labels))
+        size = max(size, (base | 255) + 1)
         units[node] |= (node ^ base) << 10 | (labels[0] == 0) << 8
         for label in labels:
             used[base ^ label] = True
@@ -269,7 +272,7 @@ def charsmap(rules):
             else:
                 units[base ^ label] = label
                 stack.append((base ^ label, prefix + bytes([label])))
-    array = struct.pack(f"<{len(units)}I", *units)
+    array = struct.pack(f"<{size}I", *units[:size])
     return struct.pack("<I", len(array)) + array + blob
 
 
@@ -308,6 +311,21 @@ def unigram(seed, **flags):
     return kv
 
 
+def small_spm(**flags):
+    """SentencePiece BPE. Unlike the published ones, with a token that goes on into the next word."""
+    kv = unigram(9)
+    tokens = kv["tokenizer.ggml.tokens"][1][1][6:]
+    scores = kv["tokenizer.ggml.scores"][1][1][6:]
+    tokens = ["<unk>", "<s>", "</s>", "<extra>"] + [f"<0x{b:02X}>" for b in range(256)] + tokens + ["e\u2581", "e\u2581b"]
+    kinds = [2, 3, 3, 4] + [6] * 256 + [1] * (len(tokens) - 260)
+    kv = {"tokenizer.ggml.model": (STR, "llama"), "tokenizer.ggml.tokens": (ARR, (STR, tokens)),
+          "tokenizer.ggml.token_type": (ARR, (I32, kinds)),
+          "tokenizer.ggml.scores": (ARR, (F32, [0.0] * 260 + scores + [-5.0, -4.0]))}
+    for key, value in flags.items():
+        kv["tokenizer.ggml." + key] = (BOOL, value)
+    return kv
+
+
 def word_piece(**flags):
     words = ["the", "quick", "brown", "hello", "world", "fox", "naive", "naïve", "strasse", "straße", "ωμεγα", "мир",
              "привет", "Hello", "I", "i", "a", "b", "世", "界", "中", "1", "12", "123", "can", "t", "'", "!", "?", ".", ",", "-",
@@ -338,10 +356,12 @@ def characters(model, pre, spelling, **flags):
 def small_byte_level(pre):
     """A small byte-level vocabulary, for the unit tests: a token or merge only where it shows where pieces begin."""
     words = [byte_level(w) for word in SAMPLE for w in (word, " " + word, word + "'s")]
-    words += [byte_level(w) for w in ("  ", "    ", "        ", "\n\n", " \n", "!!", " !", ".\n", "123", "1 ", "\t\t", "中文世界")]
+    words += [byte_level(w) for w in ("  ", "    ", "        ", "\n\n", " \n", "!!", " !", ".\n", "123", "1 ", "\t\t", "中文世界",
+                                     "'the", "'the", "中文world", "中文world", " 12", " 12", "a``", "!``", "``", ".\n")]
     merges = learn_merges(words, None, 400)
     tokens = ["<|endoftext|>", "<|start|>", "<mask>"] + [byte_level_character(b) for b in range(256)]
-    tokens += [t for t in dict.fromkeys(a + b for a, b in merges) if t not in tokens]
+    # The last one is not what the merges lead to.
+    tokens += [t for t in dict.fromkeys(a + b for a, b in merges) if t not in tokens] + ["zzz"]
     return {"tokenizer.ggml.model": (STR, "gpt2"), "tokenizer.ggml.pre": (STR, pre),
             "tokenizer.ggml.tokens": (ARR, (STR, tokens)),
             "tokenizer.ggml.token_type": (ARR, (I32, [3, 3, 4] + [1] * (len(tokens) - 3))),
@@ -377,14 +397,20 @@ def vocabularies(shared):
         def changed(name=name, base=bases[i % len(bases)]):
             return {**read_fixture(shared, base), "tokenizer.ggml.pre": (STR, name)}
         yield "pre=" + name, changed
-    yield "pre=gemma4", lambda: characters("gemma4", "gemma4", "escaped")
-    yield "pre=granite-embed-multi-311m", lambda: characters("gpt2", "granite-embed-multi-311m", "escaped")
-    yield "pre=sarvam-moe", lambda: characters("gpt2", "sarvam-moe", "escaped", add_bos_token=True)
+    yield "spm-no-prefix", lambda: {**read_fixture(shared, FIXTURES[2]), "tokenizer.ggml.add_space_prefix": (BOOL, False),
+                                    "tokenizer.ggml.add_eos_token": (BOOL, True)}
+    yield from vocabularies_made_here()
+
+
+def vocabularies_made_here():
+    yield "gemma4", lambda: characters("gemma4", "gemma4", "escaped")
+    yield "granite-embed-multi-311m", lambda: characters("gpt2", "granite-embed-multi-311m", "escaped")
+    yield "sarvam-moe", lambda: characters("gpt2", "sarvam-moe", "escaped", add_bos_token=True)
     yield "whitespace", lambda: characters("whitespace", "whitespace", "plain")
     yield "whitespace-lower", lambda: {**characters("whitespace", "whitespace", "plain"),
                                        "tokenizer.ggml.normalizer.lowercase": (BOOL, True)}
-    yield "spm-no-prefix", lambda: {**read_fixture(shared, FIXTURES[2]), "tokenizer.ggml.add_space_prefix": (BOOL, False),
-                                    "tokenizer.ggml.add_eos_token": (BOOL, True)}
+    yield "spm-small", lambda: small_spm()
+    yield "spm-small-no-prefix", lambda: small_spm(add_space_prefix=False, add_bos_token=False, add_eos_token=True)
     yield "modern-bert", lambda: {**small_byte_level("modern-bert"), "general.name": (STR, "ModernBERT modern-bert")}
     yield "jina-mask", lambda: small_byte_level("jina-v2-code")
     for prefix in (True, False):
@@ -409,11 +435,18 @@ def write(path, kv, shared):
 # --- comparison ---------------------------------------------------------------------------------------------------------
 
 def explain(reference, text, flags, theirs, ours):
-    """Why a difference is meant to be, or None."""
-    parsed = flags & 2
-    if not parsed and any(reference.attribute(id) & CONTROL_OR_UNKNOWN for id in theirs[(flags & 1):]):
+    """Why the ids are meant to differ, or None."""
+    if flags & 2:
+        return None
+    added = theirs[flags & 1:]
+    if any(reference.attribute(id) & (UNKNOWN | CONTROL) for id in added):
         return "llama.cpp makes a control token of text that was not to be parsed"
+    if any(reference.pieces[id] in MARKS_OF_GPT_OSS for id in added):
+        return "llama.cpp takes the marks of gpt-oss out of every text, we only where special tokens are to be parsed"
     return None
+
+
+MARKS_OF_GPT_OSS = [b"<|channel|>", b"<|message|>", b"<|start|>", b"<|constrain|>", b"<|end|>"]
 
 
 def run(name, make, args, folder):
@@ -449,7 +482,8 @@ def run(name, make, args, folder):
             # Rust and Python disagree on how many U+FFFD stand for bytes that are not UTF-8.
             if re.sub("\ufffd+", "\ufffd", pieces.decode("utf-8", "replace")) != \
                     re.sub("\ufffd+", "\ufffd", decoded.decode()):
-                why = "UNEXPLAINED decoding"
+                garbage = b"[UNK_BYTE_0x" in pieces
+                why = "llama.cpp reads characters as bytes" if garbage else "UNEXPLAINED decoding"
                 differences[why] += 1
                 examples.setdefault(why, (ids, pieces, decoded))
         done += len(cases)
@@ -463,19 +497,100 @@ def run(name, make, args, folder):
     return unexplained
 
 
+def measure(name, make, args, folder):
+    """Milliseconds for a megabyte: what the sources of this repository say, and the words above."""
+    path = os.path.join(folder, "speed.gguf")
+    write(path, make(), args.shared)
+    reference, ours = Reference(path), Ours(path)
+    sources = [os.path.join(ROOT, file) for file in ("README.md", "CONTRIBUTING.md", "src/tokenizer/styles.rs")]
+    text = "".join(open(file, encoding="utf-8").read() for file in sources) + " ".join(WORDS)
+    text = (text.encode() * (1 + (1 << 20) // len(text)))[:1 << 20].decode("utf-8", "ignore").encode()
+    reference.buffer = (C.llama_token * len(text))()
+    times = []
+    for tokenize in (lambda: ours.tokenize([(text, 0)]), lambda: reference.tokenize(text, 0)):
+        samples = []
+        for _ in range(3):
+            start = time.perf_counter()
+            tokenize()
+            samples.append(time.perf_counter() - start)
+        times.append(1000 * min(samples))
+    print(f"{name}: {times[0]:.0f} ms (tokenize, decode, pipe), llama.cpp {times[1]:.0f} ms (tokenize)", flush=True)
+    reference.close()
+    ours.close()
+
+
+def plain(value):
+    """A metadata value as src/tokenizer/tests/vectors.rs reads it."""
+    type_, value = value
+    if type_ != ARR:
+        return value
+    return {"hex": bytes(value[1]).hex()} if value[0] == U8 else value[1]
+
+
+def write_vectors(args, folder):
+    texts = Texts(args.seed, ["the", " quick", "\u2581the", "<extra>", "<mask>"])
+    cases = {}
+    while len(cases) < 40:
+        text, flags = texts.text()
+        if 8 <= len(text) <= 48:
+            cases[text] = flags
+    # What the rules of the names differ in.
+    cases["I'm he'LL  12345 1234 a  b\n\n c\r\n \tx!? (a)...  "] = 0
+    cases["\u4e2d\u6587 \u3053\u308c \ud55c\uad6d e\u0301 HTTPServer x/y 1 2\n"] = 1
+    cases["'the .\n .\na`` 12 中文world\nzzz the's"] = 0
+    cases[" " * 70 + "x" + " " * 5 + "\n"] = 0
+    path = os.path.join(folder, "vectors.gguf")
+
+    def ids(kv):
+        write(path, kv, args.shared)
+        reference = Reference(path)
+        answers = [reference.tokenize(text.encode(), flags) for text, flags in cases.items()]
+        reference.close()
+        return answers
+
+    vocabularies = []
+
+    def add(names, kv, answers):
+        vocabularies.append({"names": names, "metadata": {key: plain(value) for key, value in kv.items()}, "ids": answers})
+
+    by_answer = {}
+    for name in pre_names():
+        if name not in RAW:
+            by_answer.setdefault(json.dumps(ids(small_byte_level(name))), []).append(name)
+    base = small_byte_level("")
+    for answers, names in by_answer.items():
+        changed = {} if vocabularies else base
+        add(names, changed, json.loads(answers))
+    for name, make in vocabularies_made_here():
+        kv = make()
+        add([name], kv, ids(kv))
+    document = {"texts": [[text, flags] for text, flags in cases.items()]}
+    with open(args.vectors, "w", encoding="utf-8") as file:
+        file.write(json.dumps(document, ensure_ascii=True, separators=(",", ":"))[:-1] + ',"vocabularies":[\n')
+        file.write(",\n".join(json.dumps(v, separators=(",", ":")) for v in vocabularies) + "\n]}\n")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("shared")
     parser.add_argument("--texts", type=int, default=200000)
     parser.add_argument("--seed", default="1")
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--vectors")
     args = parser.parse_args()
     C.llama_log_set(silent, ctypes.c_void_p(0))
     C.llama_backend_init()
     unexplained = 0
     with tempfile.TemporaryDirectory() as folder:
+        if args.vectors:
+            return write_vectors(args, folder)
         for name, make in vocabularies(args.shared):
-            if not args.only or name in args.only:
+            if args.only and name not in args.only:
+                continue
+            if args.speed:
+                measure(name, make, args, folder)
+            else:
                 unexplained += run(name, make, args, folder)
     sys.exit(unexplained > 0)
 

@@ -197,12 +197,11 @@ impl Tokenizer {
         }
         let token = self.vocabulary.bytes(id);
         match self.vocabulary.kind(id) {
-            TokenKind::Control | TokenKind::Unknown | TokenKind::Unused if !special => {}
-            TokenKind::Control
-            | TokenKind::Marker
-            | TokenKind::Unknown
-            | TokenKind::Unused
-            | TokenKind::UserDefined => out.extend_from_slice(token),
+            TokenKind::Unused => {}
+            TokenKind::Control | TokenKind::Unknown if !special => {}
+            TokenKind::Control | TokenKind::Marker | TokenKind::Unknown | TokenKind::UserDefined => {
+                out.extend_from_slice(token);
+            }
             TokenKind::Byte => out.extend(parse_byte_token(token)),
             TokenKind::Normal => match &self.algorithm {
                 Algorithm::Bpe(bpe) if bpe.is_byte_level() => byte_level::read(token, out),
@@ -231,6 +230,16 @@ impl Tokenizer {
     /// Does this token end a generation (EOS, EOT, EOM and what else the file or the token's text marks as such)?
     pub fn is_end_of_generation(&self, id: u32) -> bool {
         self.ends.binary_search(&id).is_ok()
+    }
+
+    /// The tokens that end a generation, sorted.
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
+    /// The tokens that [`encode`](Self::encode) puts before and after a text on request.
+    pub fn added(&self) -> (Option<u32>, Option<u32>) {
+        (self.first, self.last)
     }
 
     /// A decoder for a stream of tokens that continues a prompt's text.
