@@ -6,6 +6,7 @@
 mod error;
 mod generation;
 mod info;
+mod inspect;
 mod layers;
 mod pipe;
 mod process;
@@ -16,6 +17,7 @@ mod store;
 pub use crate::kernels::KvFormat as KvType;
 pub use error::Error;
 pub use info::{ModelInfo, TensorDescription};
+pub use inspect::{FileReport, MemoryReport, NamedToken, TensorTypeReport, TokenizerDetails, TokenizerReport, inspect};
 pub use layers::{KvCache, compute_logits, embed_tokens, forward_layer};
 pub use pipe::{Pipe, Take};
 pub use process::{SystemInfo, configure, runtime, system_info};

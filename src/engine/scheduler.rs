@@ -21,7 +21,7 @@ use std::{
 
 /// Rows of a step: decoding requests have one each, prompts fill up the rest. Many enough that unpacking the weights
 /// costs little, few enough that nobody waits long for a step to end.
-const ROWS: usize = 252;
+pub(super) const ROWS: usize = 252;
 /// Requests that run at once; more wait.
 const RUNNING: usize = 64;
 

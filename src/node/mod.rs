@@ -1,6 +1,6 @@
 //! The JavaScript surface: argument checking, conversion, error codes, streams. Thin: no arithmetic.
 //!
-//! One file per topic of the public API: [`models`], [`metadata`], [`layers`], [`cache`], [`text`], [`generate`],
+//! One file per topic of the public API: [`models`], [`inspect`], [`metadata`], [`layers`], [`cache`], [`text`], [`generate`],
 //! [`stream`], [`process`]. The rest are their tools; begin at [`call`], through which every entry goes.
 //!
 //! What holds for every entry:
@@ -18,6 +18,7 @@ mod call;
 mod chunk;
 mod errors;
 mod generate;
+mod inspect;
 mod json;
 mod layers;
 mod lifetime;

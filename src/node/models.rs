@@ -140,7 +140,8 @@ pub fn store_model<'env>(
 ) -> napi::Result<PromiseRaw<'env, String>> {
     promise(env, || {
         let source = Arg::new("source", source);
-        let path = if source.is_typed_array(TypedArrayType::Uint8)? { None } else { Some(path(&source)?) };
+        let path =
+            if source.is_typed_array(TypedArrayType::Uint8)? { None } else { Some(path(&source, PATH_OR_BYTES)?) };
         let options = Options::new("options", options, &["onProgress", "signal"])?;
         let callback = options.read("onProgress", |arg| arg.function())?;
         let signal = options.read("signal", Signal::new)?;
@@ -205,10 +206,11 @@ fn report_end(env: &Env, outcome: Checked<String>, progress: Option<Progress>) -
     outcome
 }
 
+const PATH_OR_BYTES: &str = "a path, a file: URL or a Uint8Array";
+
 /// A path from a string or a `file:` URL.
-fn path(source: &Arg) -> Checked<PathBuf> {
-    const EXPECTED: &str = "a path, a file: URL or a Uint8Array";
-    let path = if source.is(ValueType::String)? { source.string()? } else { url_path(source, EXPECTED)? };
+pub fn path(source: &Arg, expected: &str) -> Checked<PathBuf> {
+    let path = if source.is(ValueType::String)? { source.string()? } else { url_path(source, expected)? };
     if path.is_empty() || path.contains('\0') {
         return Err(source.out_of_range("a path that is not empty and has no zero bytes"));
     }
@@ -218,12 +220,13 @@ fn path(source: &Arg) -> Checked<PathBuf> {
 fn url_path(source: &Arg, expected: &str) -> Checked<String> {
     let object: Object = source.object().map_err(|_| source.wrong_type(expected))?;
     let part = |key| match object.get::<Unknown>(key)? {
-        Some(value) => Arg::new("source", value).string().map_err(|_| source.wrong_type(expected)),
+        Some(value) => Arg::new(key, value).string().map_err(|_| source.wrong_type(expected)),
         None => Err(source.wrong_type(expected)),
     };
     let (protocol, host, pathname) = (part("protocol")?, part("host")?, part("pathname")?);
     if protocol != "file:" || !host.is_empty() {
-        return Err(Failure::Range(format!("source must be {expected}, got a {protocol}//{host} URL")));
+        let name = source.name();
+        return Err(Failure::Range(format!("{name} must be {expected}, got a {protocol}//{host} URL")));
     }
     decode_pathname(&pathname).ok_or_else(|| source.out_of_range("a file: URL that names a path in UTF-8"))
 }

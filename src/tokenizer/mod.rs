@@ -1,10 +1,11 @@
 //! Text ↔ token ids, and incremental decoding. Knows nothing of weights.
 //!
-//! `source` reads and checks what a file says, `special` splits text at special tokens, `spm` and `bpe` turn what
-//! is between them into ids (both through `merge`), `stream` turns ids back into text as they come.
+//! `source` reads and checks what a file says, `special` splits text at special tokens, `spm` and `bpe` (both through
+//! `merge`), `unigram` and `wordpiece` turn what is between them into ids, `stream` turns ids back into text as they come.
 //! Start at [`Tokenizer`].
 mod bpe;
 mod byte_level;
+mod charsmap;
 mod end_markers;
 mod keys;
 mod merge;
@@ -13,9 +14,13 @@ mod source;
 mod special;
 mod spm;
 mod stream;
+mod styles;
 #[cfg(test)]
 mod tests;
+mod trie;
+mod unigram;
 mod vocabulary;
+mod wordpiece;
 
 pub use stream::StreamDecoder;
 
@@ -24,7 +29,9 @@ use bpe::Bpe;
 use source::{Model, Source};
 use special::{Fragment, SpecialTokens};
 use spm::Spm;
+use unigram::{Normalizer, Unigram};
 use vocabulary::{TokenKind, Vocabulary, parse_byte_token};
+use wordpiece::WordPiece;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -47,8 +54,9 @@ pub struct Tokenizer {
     special: SpecialTokens,
     bos: Option<u32>,
     eos: Option<u32>,
-    add_bos: bool,
-    add_eos: bool,
+    /// What a text begins and ends with on request.
+    first: Option<u32>,
+    last: Option<u32>,
     /// SentencePiece reads a text as if a space came before it.
     add_space_prefix: bool,
     /// Sorted.
@@ -59,6 +67,15 @@ pub struct Tokenizer {
 enum Algorithm {
     Spm(Box<Spm>),
     Bpe(Box<Bpe>),
+    Unigram(Box<Unigram>),
+    WordPiece(Box<WordPiece>),
+}
+
+/// What holds where a file does not say.
+struct Defaults {
+    add_bos: bool,
+    add_eos: bool,
+    add_space_prefix: bool,
 }
 
 impl Tokenizer {
@@ -70,26 +87,54 @@ impl Tokenizer {
     fn new(source: Source) -> Result<Self, Error> {
         let mut vocabulary = Vocabulary::new(source.tokens, source.kinds);
         // Before the rest: it makes control tokens of the markers it knows.
-        let ends = end_markers::find(&mut vocabulary, source.eos.into_iter().chain(source.other_ends));
-        let (algorithm, adds_bos, adds_space) = match source.model {
-            Model::Spm { scores } => {
-                (Algorithm::Spm(Box::new(Spm::new(&vocabulary, &scores, source.unknown))), true, true)
+        let ends = end_markers::find(&mut vocabulary, source.eos.into_iter().chain(source.other_ends), &source.roles);
+        let unknown = source.unknown;
+        let mut add_bos = source.add_bos;
+        let (algorithm, defaults) = match source.model {
+            Model::Spm { scores } => (
+                Algorithm::Spm(Box::new(Spm::new(&vocabulary, &scores, unknown))),
+                Defaults { add_bos: true, add_eos: false, add_space_prefix: true },
+            ),
+            Model::Bpe { pre, merges, words } => {
+                let style = styles::style(&pre)?;
+                if style.always_bos {
+                    add_bos = Some(true);
+                }
+                (
+                    Algorithm::Bpe(Box::new(Bpe::new(&vocabulary, style, &merges, words, unknown)?)),
+                    Defaults { add_bos: style.add_bos, add_eos: false, add_space_prefix: false },
+                )
             }
-            Model::Bpe { pre, merges } => {
-                let style = pretokenizer::style(&pre)?;
-                let bpe = Bpe::new(&vocabulary, style, &merges, source.unknown)?;
-                (Algorithm::Bpe(Box::new(bpe)), style.add_bos, false)
+            Model::Unigram { scores, charsmap, merges_spaces } => {
+                let adds_space = source.add_space_prefix.unwrap_or(false);
+                let normalizer = Normalizer::new(&vocabulary, charsmap, adds_space, merges_spaces);
+                (
+                    Algorithm::Unigram(Box::new(Unigram::new(&vocabulary, scores, unknown, normalizer))),
+                    Defaults { add_bos: false, add_eos: true, add_space_prefix: false },
+                )
             }
+            Model::WordPiece { lowercase, strip_accents } => (
+                Algorithm::WordPiece(Box::new(WordPiece::new(&vocabulary, unknown, lowercase, strip_accents)?)),
+                Defaults { add_bos: true, add_eos: false, add_space_prefix: false },
+            ),
+        };
+        let (first, last) = match algorithm {
+            // Always `[CLS] … [SEP]`.
+            Algorithm::WordPiece(_) => (source.bos, source.separator),
+            _ => (
+                source.bos.filter(|_| add_bos.unwrap_or(defaults.add_bos)),
+                source.eos.filter(|_| source.add_eos.unwrap_or(defaults.add_eos)),
+            ),
         };
         Ok(Self {
-            special: SpecialTokens::new(&vocabulary, source.strip_right)?,
+            special: SpecialTokens::new(&vocabulary, source.strip)?,
             vocabulary,
             algorithm,
             bos: source.bos,
             eos: source.eos,
-            add_bos: source.add_bos.unwrap_or(adds_bos),
-            add_eos: source.add_eos.unwrap_or(false),
-            add_space_prefix: source.add_space_prefix.unwrap_or(adds_space),
+            first,
+            last,
+            add_space_prefix: source.add_space_prefix.unwrap_or(defaults.add_space_prefix),
             ends,
         })
     }
@@ -97,9 +142,7 @@ impl Tokenizer {
     /// `add_special`: BOS/EOS as the vocabulary says. `parse_special`: control tokens written in the text become their ids.
     pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 4 + 2);
-        if add_special && self.add_bos {
-            ids.extend(self.bos);
-        }
+        ids.extend(self.first.filter(|_| add_special));
         // A text that follows a special token begins anew.
         let mut at_start = true;
         for fragment in self.special.split(&self.vocabulary, text, parse_special) {
@@ -109,9 +152,7 @@ impl Tokenizer {
             }
             at_start = matches!(fragment, Fragment::Token(_));
         }
-        if add_special && self.add_eos {
-            ids.extend(self.eos);
-        }
+        ids.extend(self.last.filter(|_| add_special));
         ids
     }
 
@@ -125,6 +166,8 @@ impl Tokenizer {
         match &self.algorithm {
             Algorithm::Spm(spm) => spm.encode(&self.vocabulary, text, at_start && self.add_space_prefix, ids),
             Algorithm::Bpe(bpe) => bpe.encode(&self.vocabulary, text, ids),
+            Algorithm::Unigram(unigram) => unigram.encode(text, ids),
+            Algorithm::WordPiece(word_piece) => word_piece.encode(text, ids),
         }
     }
 
@@ -154,14 +197,15 @@ impl Tokenizer {
         }
         let token = self.vocabulary.bytes(id);
         match self.vocabulary.kind(id) {
-            TokenKind::Control | TokenKind::Unknown | TokenKind::Unused if !special => {}
-            TokenKind::Control | TokenKind::Unknown | TokenKind::Unused | TokenKind::UserDefined => {
+            TokenKind::Unused => {}
+            TokenKind::Control | TokenKind::Unknown if !special => {}
+            TokenKind::Control | TokenKind::Marker | TokenKind::Unknown | TokenKind::UserDefined => {
                 out.extend_from_slice(token);
             }
             TokenKind::Byte => out.extend(parse_byte_token(token)),
             TokenKind::Normal => match &self.algorithm {
-                Algorithm::Spm(_) => spm::unescape_spaces(token, out),
-                Algorithm::Bpe(_) => byte_level::read(token, out),
+                Algorithm::Bpe(bpe) if bpe.is_byte_level() => byte_level::read(token, out),
+                _ => spm::unescape_spaces(token, out),
             },
         }
     }
@@ -186,6 +230,16 @@ impl Tokenizer {
     /// Does this token end a generation (EOS, EOT, EOM and what else the file or the token's text marks as such)?
     pub fn is_end_of_generation(&self, id: u32) -> bool {
         self.ends.binary_search(&id).is_ok()
+    }
+
+    /// The tokens that end a generation, sorted.
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
+    /// The tokens that [`encode`](Self::encode) puts before and after a text on request.
+    pub fn added(&self) -> (Option<u32>, Option<u32>) {
+        (self.first, self.last)
     }
 
     /// A decoder for a stream of tokens that continues a prompt's text.

@@ -1,126 +1,35 @@
 //! Splitting text into the pieces inside which byte-level BPE merges.
 use super::Error;
+use super::styles::{Pass, Spaces, Style};
 use regex::Regex;
-
-/// One splitting of every piece: at the matches of `pattern`, and of what it leaves unmatched by `rest`.
-///
-/// The published patterns end in `\s+(?!\S)` or `\s+(?!\S)|\s+`, their only look-around. Here that part is
-/// [`Rest::SpacesButLast`] instead, and the other alternatives are an ordinary regular expression, which matches in
-/// linear time whatever the text.
-struct Pass {
-    pattern: &'static str,
-    rest: Rest,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rest {
-    /// A piece of its own.
-    Whole,
-    /// White space (the pattern matches everything else) is a piece without its last character when something other
-    /// than white space follows: that character is a piece of its own.
-    SpacesButLast,
-}
-
-/// A way to prepare text for BPE, under the names that files call it by (`tokenizer.ggml.pre`).
-pub(super) struct Style {
-    names: &'static [&'static str],
-    passes: &'static [Pass],
-    /// A piece that is a token is taken whole, even where the merges do not lead to it.
-    pub ignore_merges: bool,
-    /// Does a text begin with BOS when the file does not say?
-    pub add_bos: bool,
-}
-
-/// Letters, digits and the rest apart, each with the space before it (Radford et al. 2019).
-const GPT2: Pass =
-    Pass { pattern: r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+", rest: Rest::SpacesButLast };
-
-/// Llama 3: line ends stay together, digits come in threes.
-const LLAMA3: Pass = Pass {
-    pattern: concat!(
-        r"'(?:[sS]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}",
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    ),
-    rest: Rest::SpacesButLast,
-};
-
-/// Qwen 2: as Llama 3, every digit alone.
-const QWEN2: Pass = Pass {
-    pattern: concat!(
-        r"'(?:[sS]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}",
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    ),
-    rest: Rest::SpacesButLast,
-};
-
-const STYLES: &[Style] = &[
-    Style {
-        names: &["default", ""],
-        passes: &[
-            Pass { pattern: r"[\p{P}$+<=>^~|]+", rest: Rest::Whole },
-            GPT2,
-            Pass { pattern: r"\p{N}+", rest: Rest::Whole },
-            Pass { pattern: "[0-9][0-9][0-9]", rest: Rest::Whole },
-        ],
-        ignore_merges: false,
-        add_bos: false,
-    },
-    Style {
-        names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"],
-        passes: &[LLAMA3],
-        ignore_merges: true,
-        add_bos: true,
-    },
-    Style { names: &["dbrx", "smaug-bpe"], passes: &[LLAMA3], ignore_merges: false, add_bos: false },
-    Style {
-        names: &[
-            "gpt-2",
-            "gpt2",
-            "phi-2",
-            "mpt",
-            "olmo",
-            "jais",
-            "exaone4",
-            "gigachat",
-            "a.x-4.0",
-            "mellum",
-            "trillion",
-            "granite-docling",
-        ],
-        passes: &[GPT2],
-        ignore_merges: false,
-        add_bos: false,
-    },
-    Style {
-        names: &["qwen2", "deepseek-r1-qwen", "kormo", "megrez", "stablelm2", "hunyuan", "solar-open", "grok-2"],
-        passes: &[QWEN2],
-        ignore_merges: false,
-        add_bos: false,
-    },
-];
-
-/// The style that a file names.
-pub(super) fn style(name: &str) -> Result<&'static Style, Error> {
-    STYLES.iter().find(|style| style.names.contains(&name)).ok_or_else(|| {
-        let known: Vec<_> = STYLES.iter().map(|style| style.names[0]).collect();
-        Error::Unsupported(format!(
-            "tokenizer.ggml.pre is {name:?}, a pre-tokenizer this version does not have (it has {})",
-            known.join(", ")
-        ))
-    })
-}
 
 /// The passes of a style, compiled.
 #[derive(Debug)]
 pub(super) struct Pretokenizer {
-    passes: Vec<(Regex, Rest)>,
+    passes: Vec<Compiled>,
+}
+
+#[derive(Debug)]
+enum Compiled {
+    Matches(Regex, Spaces),
+    /// The runs of numbers.
+    NumbersFromTheRight(Regex),
+    /// The runs of digits.
+    DigitsFromTheRight(Regex),
 }
 
 impl Pretokenizer {
     pub fn new(style: &Style) -> Result<Self, Error> {
-        let compile = |pass: &Pass| match Regex::new(pass.pattern) {
-            Ok(regex) => Ok((regex, pass.rest)),
-            Err(e) => Err(Error::Unsupported(format!("the pre-tokenizer {:?} cannot be built: {e}", style.names[0]))),
+        let regex = |pattern| {
+            Regex::new(pattern)
+                .map_err(|e| Error::Unsupported(format!("the pre-tokenizer {:?} cannot be built: {e}", style.names[0])))
+        };
+        let compile = |pass: &Pass| -> Result<Compiled, Error> {
+            Ok(match *pass {
+                Pass::Matches { pattern, spaces } => Compiled::Matches(regex(pattern)?, spaces),
+                Pass::NumbersFromTheRight => Compiled::NumbersFromTheRight(regex(r"\p{N}+")?),
+                Pass::DigitsFromTheRight => Compiled::DigitsFromTheRight(regex("[0-9]+")?),
+            })
         };
         Ok(Self { passes: style.passes.iter().map(compile).collect::<Result<_, _>>()? })
     }
@@ -128,8 +37,8 @@ impl Pretokenizer {
     /// The pieces of `text` in order; together they are the text, and none is empty.
     pub fn split<'t>(&self, text: &'t str) -> impl Iterator<Item = &'t str> {
         let mut ends = if text.is_empty() { vec![] } else { vec![text.len()] };
-        for (regex, rest) in &self.passes {
-            ends = split_pieces(text, &ends, regex, *rest);
+        for pass in &self.passes {
+            ends = split_pieces(text, &ends, pass);
         }
         let mut start = 0;
         ends.into_iter().map(move |end| &text[std::mem::replace(&mut start, end)..end])
@@ -137,42 +46,108 @@ impl Pretokenizer {
 }
 
 /// Splits every piece of `text` (given by where it ends) further; returns where the new pieces end.
-fn split_pieces(text: &str, ends: &[usize], regex: &Regex, rest: Rest) -> Vec<usize> {
+fn split_pieces(text: &str, ends: &[usize], pass: &Compiled) -> Vec<usize> {
     let mut new_ends = Vec::with_capacity(ends.len().max(text.len() / 4));
     let mut start = 0;
     for &end in ends {
         // Look-around stops at the ends of a piece, so the piece alone is searched.
         let piece = &text[start..end];
-        let mut done = 0;
-        for found in regex.find_iter(piece).filter(|found| !found.is_empty()) {
-            split_rest(piece, done, found.start(), rest, |end| new_ends.push(start + end));
-            new_ends.push(start + found.end());
-            done = found.end();
+        let mut last = start;
+        let mut cut = |at: usize| {
+            if start + at > last {
+                last = start + at;
+                new_ends.push(last);
+            }
+        };
+        match pass {
+            Compiled::Matches(regex, spaces) => cut_at_matches(piece, regex, *spaces, &mut cut),
+            Compiled::NumbersFromTheRight(numbers) => {
+                for run in numbers.find_iter(piece) {
+                    let count = run.as_str().chars().count();
+                    cut_every_third(piece, run, (count + 2) % 3 + 1, &mut cut);
+                }
+            }
+            Compiled::DigitsFromTheRight(digits) => {
+                for run in digits.find_iter(piece).filter(|run| run.len() >= 3) {
+                    // Nothing is cut after the run.
+                    let from_the_right = (0..run.len()).filter(|at| (run.len() - at) % 3 == 0);
+                    from_the_right.for_each(|at| cut(run.start() + at));
+                }
+            }
         }
-        split_rest(piece, done, piece.len(), rest, |end| new_ends.push(start + end));
+        cut(piece.len());
         start = end;
     }
     new_ends
 }
 
-/// Splits `piece[start..end]`, which the pattern left over.
-fn split_rest(piece: &str, start: usize, end: usize, rest: Rest, mut push_end: impl FnMut(usize)) {
-    if start == end {
-        return;
-    }
-    let is_followed = piece[end..].chars().next().is_some_and(|next| !next.is_whitespace());
-    if rest == Rest::SpacesButLast && is_followed {
-        let last = piece[start..end].chars().next_back().map_or(0, char::len_utf8);
-        if end - last > start {
-            push_end(end - last);
+/// Cuts a run after its first `first` characters and then after every third one.
+fn cut_every_third(piece: &str, run: regex::Match, first: usize, cut: &mut impl FnMut(usize)) {
+    let mut left = first;
+    for (at, character) in piece[run.range()].char_indices() {
+        left -= 1;
+        if left == 0 {
+            cut(run.start() + at + character.len_utf8());
+            left = 3;
         }
     }
-    push_end(end);
+}
+
+fn cut_at_matches(piece: &str, regex: &Regex, spaces: Spaces, cut: &mut impl FnMut(usize)) {
+    let mut at = 0;
+    while let Some(found) = regex.find_at(piece, at) {
+        if found.is_empty() {
+            break;
+        }
+        cut(found.start());
+        at = match spaces {
+            Spaces::AsMatched => found.end(),
+            Spaces::LeaveLast => leave_last(piece, found, true),
+            Spaces::LeaveLastOfLine => leave_last(piece, found, false),
+            Spaces::PowersOfTwo => cut_powers_of_two(piece, found, cut),
+        };
+        cut(at);
+    }
+}
+
+/// The white space that a match ends with: no alternative but the last, `\s+`, ends with any (but line ends).
+fn ends_with_spaces(found: &regex::Match, line_ends: bool) -> Option<char> {
+    let last = found.as_str().chars().next_back()?;
+    (last.is_whitespace() && (line_ends || !matches!(last, '\r' | '\n'))).then_some(last)
+}
+
+/// Where a match ends when it leaves its last space to what follows.
+fn leave_last(piece: &str, found: regex::Match, line_ends: bool) -> usize {
+    match ends_with_spaces(&found, line_ends) {
+        Some(last) if found.end() < piece.len() && found.len() > last.len_utf8() => found.end() - last.len_utf8(),
+        _ => found.end(),
+    }
+}
+
+/// Cuts a match of white space into pieces; returns where the next match may begin.
+fn cut_powers_of_two(piece: &str, found: regex::Match, cut: &mut impl FnMut(usize)) -> usize {
+    if ends_with_spaces(&found, false).is_none() {
+        return found.end();
+    }
+    let is_followed = found.end() < piece.len();
+    let mut left = found.as_str().chars().count();
+    let mut characters = found.as_str().char_indices().map(|(at, character)| found.start() + at + character.len_utf8());
+    let mut end = found.start();
+    // A single space that something follows may belong to that.
+    while left > 1 {
+        let usable = if is_followed { left - 1 } else { left };
+        let size = [512, 256, 128, 64, 32, 16, 8, 4, 2].into_iter().find(|&size| size <= usable).unwrap_or(1);
+        end = characters.nth(size - 1).unwrap_or(found.end());
+        cut(end);
+        left -= size;
+    }
+    if left == 1 && (!is_followed || end == found.start()) { found.end() } else { end }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokenizer::styles::{STYLES, style};
     use proptest::prelude::*;
     use std::sync::LazyLock;
 

@@ -1,4 +1,7 @@
 //! What a file says about its tokenizer, read and checked, before anything is built from it.
+use super::charsmap::Charsmap;
+use super::end_markers::ROLES;
+use super::special::Strip;
 use super::vocabulary::{ByteStrings, TokenKind, parse_byte_token};
 use super::{Error, keys};
 use crate::gguf::{self, Array, Metadata};
@@ -11,14 +14,16 @@ pub(super) struct Source {
     pub kinds: Vec<TokenKind>,
     pub bos: Option<u32>,
     pub eos: Option<u32>,
+    pub separator: Option<u32>,
     /// Ends of a turn and of a message: like EOS, they end a generation.
     pub other_ends: Vec<u32>,
+    /// One for each of [`ROLES`].
+    pub roles: Vec<Option<u32>>,
     pub unknown: Option<u32>,
     pub add_bos: Option<bool>,
     pub add_eos: Option<bool>,
     pub add_space_prefix: Option<bool>,
-    /// White space after special tokens is dropped.
-    pub strip_right: bool,
+    pub strip: Strip,
 }
 
 /// The algorithm, with what only it needs.
@@ -26,8 +31,18 @@ pub(super) struct Source {
 pub(super) enum Model {
     /// `llama`: SentencePiece BPE.
     Spm { scores: Vec<f32> },
-    /// `gpt2`: byte-level BPE.
-    Bpe { pre: String, merges: ByteStrings },
+    /// `gpt2`: byte-level BPE, and its kin.
+    Bpe { pre: String, merges: ByteStrings, words: Option<Words> },
+    /// `t5`: SentencePiece unigram.
+    Unigram { scores: Vec<f32>, charsmap: Charsmap, merges_spaces: bool },
+    /// `bert`: WordPiece.
+    WordPiece { lowercase: bool, strip_accents: bool },
+}
+
+/// `whitespace`: white space separates words and is no part of any token.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Words {
+    pub lowercase: bool,
 }
 
 impl From<gguf::Error> for Error {
@@ -52,10 +67,13 @@ impl Source {
         let count = tokens.len();
         let (model, defaults) = match &*model {
             "llama" => (Model::Spm { scores: read_scores(metadata, count)? }, SPM_DEFAULTS),
-            "gpt2" => (read_bpe(metadata)?, Defaults::default()),
+            "gpt2" | "gemma4" | "whitespace" => (read_bpe(metadata, &model)?, Defaults::default()),
+            "t5" => (read_unigram(metadata, count)?, UNIGRAM_DEFAULTS),
+            "bert" => (read_word_piece(metadata)?, WORD_PIECE_DEFAULTS),
             other => {
+                let shown: String = other.chars().take(60).collect();
                 return Err(Error::Unsupported(format!(
-                    "{} is {other:?}, a tokenizer this version does not have (it has llama, gpt2)",
+                    "{} is {shown:?}, a tokenizer this version does not have (it has llama, gpt2, gemma4, whitespace, t5, bert)",
                     keys::MODEL
                 )));
             }
@@ -69,12 +87,14 @@ impl Source {
             tokens,
             bos,
             eos,
+            separator: id(keys::SEPARATOR, defaults.separator)?,
             other_ends: [id(keys::EOT, None)?, id(keys::EOM, None)?].into_iter().flatten().collect(),
+            roles: ROLES.iter().map(|role| id(role.key, None)).collect::<Result<_, _>>()?,
             unknown,
             add_bos: metadata.bool(keys::ADD_BOS)?,
             add_eos: metadata.bool(keys::ADD_EOS)?,
             add_space_prefix: metadata.bool(keys::ADD_SPACE_PREFIX)?,
-            strip_right: is_phi3(metadata),
+            strip: strip(metadata),
         }))
     }
 }
@@ -85,10 +105,17 @@ struct Defaults {
     bos: Option<u32>,
     eos: Option<u32>,
     unknown: Option<u32>,
+    separator: Option<u32>,
 }
 
 /// SentencePiece trains its models with `<unk> <s> </s>` first.
-const SPM_DEFAULTS: Defaults = Defaults { bos: Some(1), eos: Some(2), unknown: Some(0) };
+const SPM_DEFAULTS: Defaults = Defaults { bos: Some(1), eos: Some(2), unknown: Some(0), separator: None };
+
+/// T5 begins with `<pad> </s> <unk>`.
+const UNIGRAM_DEFAULTS: Defaults = Defaults { bos: None, eos: Some(1), unknown: Some(2), separator: None };
+
+/// BERT's `[UNK] [CLS] [SEP]`.
+const WORD_PIECE_DEFAULTS: Defaults = Defaults { bos: Some(101), eos: None, unknown: Some(100), separator: Some(102) };
 
 fn missing(key: &str, but: &str) -> Error {
     Error::Bad(format!("the metadata key {key} is missing, but {but}"))
@@ -129,8 +156,7 @@ fn check_len(key: &str, found: usize, tokens: usize) -> Result<(), Error> {
 
 /// Scores decide every merge, so a file without proper ones would tokenise text into something else.
 fn read_scores(metadata: &Metadata, tokens: usize) -> Result<Vec<f32>, Error> {
-    let array =
-        metadata.array(keys::SCORES)?.ok_or_else(|| missing(keys::SCORES, "a llama tokenizer merges by them"))?;
+    let array = metadata.array(keys::SCORES)?.ok_or_else(|| missing(keys::SCORES, "its tokenizer goes by them"))?;
     check_len(keys::SCORES, array.len(), tokens)?;
     let Some(scores) = array.f32s() else {
         return Err(wrong_element_type(keys::SCORES, "numbers", array));
@@ -142,9 +168,40 @@ fn read_scores(metadata: &Metadata, tokens: usize) -> Result<Vec<f32>, Error> {
     }
 }
 
-fn read_bpe(metadata: &Metadata) -> Result<Model, Error> {
-    let pre = metadata.str(keys::PRE)?.unwrap_or_default().into_owned();
-    Ok(Model::Bpe { pre, merges: read_strings(metadata, keys::MERGES, "a gpt2 tokenizer merges by them")? })
+fn read_bpe(metadata: &Metadata, model: &str) -> Result<Model, Error> {
+    let pre = match model {
+        // The only one that goes with it.
+        "gemma4" => model.to_owned(),
+        _ => metadata.str(keys::PRE)?.unwrap_or_default().into_owned(),
+    };
+    let words = match model {
+        "whitespace" => Some(Words { lowercase: metadata.bool(keys::LOWERCASE)?.unwrap_or(pre != model) }),
+        _ => None,
+    };
+    Ok(Model::Bpe { merges: read_strings(metadata, keys::MERGES, "its tokenizer merges by them")?, pre, words })
+}
+
+fn read_unigram(metadata: &Metadata, tokens: usize) -> Result<Model, Error> {
+    let charsmap = match metadata.array(keys::CHARSMAP)? {
+        None => Charsmap::default(),
+        Some(array) => {
+            let Some(bytes) = array.ints() else {
+                return Err(wrong_element_type(keys::CHARSMAP, "bytes", array));
+            };
+            // Signed and unsigned bytes both occur.
+            Charsmap::read(&bytes.map(|byte| byte as u8).collect::<Vec<_>>())?
+        }
+    };
+    Ok(Model::Unigram {
+        scores: read_scores(metadata, tokens)?,
+        charsmap,
+        merges_spaces: metadata.bool(keys::REMOVE_EXTRA_SPACES)?.unwrap_or(false),
+    })
+}
+
+fn read_word_piece(metadata: &Metadata) -> Result<Model, Error> {
+    let lowercase = metadata.bool(keys::LOWERCASE)?.unwrap_or(true);
+    Ok(Model::WordPiece { lowercase, strip_accents: metadata.bool(keys::STRIP_ACCENTS)?.unwrap_or(lowercase) })
 }
 
 /// A default that the vocabulary is too short for does not count; an id from the file must be in range.
@@ -188,8 +245,20 @@ fn guess_kinds(tokens: &ByteStrings, controls: [Option<u32>; 2], unknown: Option
     kinds
 }
 
-/// Files do not carry the stripping of white space that Phi-3's tokenizer asks for; its name is all there is to go by.
-fn is_phi3(metadata: &Metadata) -> bool {
-    let name = metadata.str(keys::NAME).ok().flatten().unwrap_or_default().to_lowercase();
-    name.contains("phi-3") || name.contains("phi3")
+/// Files do not carry the stripping of white space that some tokenizers ask for; names are all there is to go by.
+fn strip(metadata: &Metadata) -> Strip {
+    let text = |key| metadata.str(key).ok().flatten().unwrap_or_default();
+    let (pre, architecture, name) = (text(keys::PRE), text(keys::ARCHITECTURE), text(keys::NAME).to_lowercase());
+    let is_any = |text: &str, parts: &[&str]| parts.iter().any(|part| text.contains(part));
+    if is_any(&pre, &["jina-v2-de", "jina-v2-es", "jina-v2-code"])
+        || is_any(&architecture, &["nomic-bert-moe", "jina-bert-v3"])
+    {
+        Strip::LeftOf("<mask>")
+    } else if is_any(&name, &["phi-3", "phi3"]) {
+        Strip::RightOfMost
+    } else if name.contains("modern-bert") {
+        Strip::LeftOf("[MASK]")
+    } else {
+        Strip::None
+    }
 }

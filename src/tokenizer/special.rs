@@ -14,7 +14,17 @@ pub(super) struct SpecialTokens {
     ids: Vec<u32>,
     /// The different lengths of the tokens, longest first.
     lengths: Vec<usize>,
-    strip_right: bool,
+    strip: Strip,
+}
+
+/// Which special tokens swallow the white space beside them. Files do not say so; see `source`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Strip {
+    None,
+    /// Right of all tokens but [`NEVER_STRIPPED`].
+    RightOfMost,
+    /// Left of the token with this text.
+    LeftOf(&'static str),
 }
 
 /// A part of a text: still text, or a token that was written out.
@@ -24,7 +34,7 @@ pub(super) enum Fragment<'t> {
     Token(u32),
 }
 
-/// A token found in the text; the text goes on at `resume`.
+/// A token found in the text, with the white space that it swallows; the text goes on at `resume`.
 #[derive(Debug)]
 struct Found {
     start: usize,
@@ -36,8 +46,7 @@ struct Found {
 const NEVER_STRIPPED: [&[u8]; 3] = [b"<unk>", b"<s>", b"<|endoftext|>"];
 
 impl SpecialTokens {
-    /// `strip_right`: white space after a special token belongs to it, as Phi-3 has it.
-    pub fn new(vocabulary: &Vocabulary, strip_right: bool) -> Result<Self, Error> {
+    pub fn new(vocabulary: &Vocabulary, strip: Strip) -> Result<Self, Error> {
         // Tokens that are not UTF-8 cannot occur in text.
         let is_special = |&id: &u32| {
             let token = vocabulary.bytes(id);
@@ -57,7 +66,7 @@ impl SpecialTokens {
                     .map_err(|e| Error::Bad(format!("the special tokens of the vocabulary are too many: {e}")))?,
             ),
         };
-        Ok(Self { automaton, ids, lengths, strip_right })
+        Ok(Self { automaton, ids, lengths, strip })
     }
 
     /// Splits `text` at the special tokens in it. Of overlapping ones the longest wins, of equally long ones the first.
@@ -98,14 +107,16 @@ impl SpecialTokens {
                 candidates.extend(shorter.map(|id| (vocabulary.bytes(id).len(), Reverse(start), id)));
                 continue;
             }
-            let stripped = if self.strips_right(vocabulary.bytes(id)) {
-                count_white_space(&text.as_bytes()[start + length..], &taken[start + length..])
-            } else {
-                0
-            };
-            let resume = start + length + stripped;
-            taken[start..resume].fill(true);
-            found.push(Found { start, resume, id });
+            let (mut from, mut resume) = (start, start + length);
+            let is_free_space = |at: usize| !taken[at] && is_space(text.as_bytes()[at]);
+            if self.strips_right(vocabulary.bytes(id)) {
+                resume += (resume..text.len()).take_while(|&at| is_free_space(at)).count();
+            }
+            if self.strips_left(vocabulary.bytes(id)) {
+                from -= (0..from).rev().take_while(|&at| is_free_space(at)).count();
+            }
+            taken[from..resume].fill(true);
+            found.push(Found { start: from, resume, id });
         }
         found.sort_unstable_by_key(|found| found.start);
         found
@@ -135,7 +146,11 @@ impl SpecialTokens {
     }
 
     fn strips_right(&self, token: &[u8]) -> bool {
-        self.strip_right && !NEVER_STRIPPED.contains(&token)
+        self.strip == Strip::RightOfMost && !NEVER_STRIPPED.contains(&token)
+    }
+
+    fn strips_left(&self, token: &[u8]) -> bool {
+        matches!(self.strip, Strip::LeftOf(text) if text.as_bytes() == token)
     }
 }
 
@@ -178,15 +193,14 @@ pub(super) fn unguarded(text: &str) -> Cow<'_, str> {
 fn is_kind_special(kind: TokenKind, parse_control: bool) -> bool {
     match kind {
         TokenKind::UserDefined => true,
-        TokenKind::Control | TokenKind::Unknown => parse_control,
+        TokenKind::Control | TokenKind::Marker | TokenKind::Unknown => parse_control,
         TokenKind::Normal | TokenKind::Unused | TokenKind::Byte => false,
     }
 }
 
-/// The white space (of C's `isspace`) that `text` begins with, up to what is taken.
-fn count_white_space(text: &[u8], taken: &[bool]) -> usize {
-    let is_free_space = |&(byte, taken): &(&u8, &bool)| !taken && matches!(byte, b' ' | b'\t'..=b'\r');
-    text.iter().zip(taken).take_while(is_free_space).count()
+/// White space as C's `isspace` has it.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
 #[cfg(test)]
@@ -206,8 +220,8 @@ mod tests {
     }
 
     /// The fragments with `[…]` around tokens.
-    fn show(vocabulary: &Vocabulary, text: &str, parse_control: bool, strip_right: bool) -> String {
-        let special = SpecialTokens::new(vocabulary, strip_right).unwrap();
+    fn show(vocabulary: &Vocabulary, text: &str, parse_control: bool, strip: Strip) -> String {
+        let special = SpecialTokens::new(vocabulary, strip).unwrap();
         let parts = special.split(vocabulary, text, parse_control).into_iter().map(|fragment| match fragment {
             Fragment::Text(text) => text.to_owned(),
             Fragment::Token(id) => format!("[{}]", String::from_utf8_lossy(vocabulary.bytes(id))),
@@ -218,15 +232,15 @@ mod tests {
     #[test]
     fn control_tokens_only_on_request() {
         let v = vocabulary(&[("<u>", TokenKind::UserDefined), ("<c>", TokenKind::Control), ("", TokenKind::Control)]);
-        assert_eq!(show(&v, "a<u>b<c>", false, false), "a|[<u>]|b<c>");
-        assert_eq!(show(&v, "a<u>b<c>", true, false), "a|[<u>]|b|[<c>]");
-        assert_eq!(show(&v, "", true, false), "");
+        assert_eq!(show(&v, "a<u>b<c>", false, Strip::None), "a|[<u>]|b<c>");
+        assert_eq!(show(&v, "a<u>b<c>", true, Strip::None), "a|[<u>]|b|[<c>]");
+        assert_eq!(show(&v, "", true, Strip::None), "");
     }
 
     #[test]
     fn guarded_control_tokens_stay_text_wherever_they_end_up() {
         let v = vocabulary(&[("<c>", TokenKind::Control), ("<c>x", TokenKind::Control), ("c><", TokenKind::Control)]);
-        let special = SpecialTokens::new(&v, false).unwrap();
+        let special = SpecialTokens::new(&v, Strip::None).unwrap();
         for parts in [&["a<c>x<c>b"][..], &["<", "c>"], &["<c", "><", "c>"], &["a\u{FDD0}<", "\u{FDD0}c>"]] {
             let text: String = parts.iter().map(|part| special.guard(&v, part)).collect();
             assert!(special.split(&v, &text, true).iter().all(|part| matches!(part, Fragment::Text(_))), "{parts:?}");
@@ -237,16 +251,24 @@ mod tests {
 
     #[test]
     fn the_longest_goes_first_wherever_it_is() {
-        assert_eq!(show(&user_defined(&["ab", "bcd"]), "abcd", true, false), "a|[bcd]");
-        assert_eq!(show(&user_defined(&["ab", "a", "bcd"]), "abcd", true, false), "[a]|[bcd]");
-        assert_eq!(show(&user_defined(&["aa", "aaa"]), "aaaaaaaa", true, false), "[aaa]|[aaa]|[aa]");
+        assert_eq!(show(&user_defined(&["ab", "bcd"]), "abcd", true, Strip::None), "a|[bcd]");
+        assert_eq!(show(&user_defined(&["ab", "a", "bcd"]), "abcd", true, Strip::None), "[a]|[bcd]");
+        assert_eq!(show(&user_defined(&["aa", "aaa"]), "aaaaaaaa", true, Strip::None), "[aaa]|[aaa]|[aa]");
     }
 
     #[test]
     fn phi3_strips_white_space_after_most() {
         let v = vocabulary(&[("<|user|>", TokenKind::Control), ("<s>", TokenKind::Control)]);
-        assert_eq!(show(&v, "<|user|> \n hi <|user|>\n", true, true), "[<|user|>]|hi |[<|user|>]");
-        assert_eq!(show(&v, "<s> \n hi", true, true), "[<s>]| \n hi");
+        assert_eq!(show(&v, "<|user|> \n hi <|user|>\n", true, Strip::RightOfMost), "[<|user|>]|hi |[<|user|>]");
+        assert_eq!(show(&v, "<s> \n hi", true, Strip::RightOfMost), "[<s>]| \n hi");
+    }
+
+    #[test]
+    fn a_mask_strips_white_space_before_it() {
+        let v = vocabulary(&[("<mask>", TokenKind::Control), ("<s>", TokenKind::Control)]);
+        let show = |text| show(&v, text, true, Strip::LeftOf("<mask>"));
+        assert_eq!(show("a \n<mask> b <s>  <mask><mask>"), "a|[<mask>]| b |[<s>]|[<mask>]|[<mask>]");
+        assert_eq!(show("  <mask>"), "[<mask>]");
     }
 
     /// What it is meant to do, step by step: every token in turn, longest first, splits what is still text.
@@ -282,7 +304,7 @@ mod tests {
         fn agrees_with_the_definition(text in "[abcdé]{0,40}") {
             // No two of one length can overlap: their order is not defined.
             let v = user_defined(&["abcd", "bcd", "cé", "d"]);
-            prop_assert_eq!(show(&v, &text, true, false), naive(&v, &text));
+            prop_assert_eq!(show(&v, &text, true, Strip::None), naive(&v, &text));
         }
     }
 }

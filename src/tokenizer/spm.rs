@@ -1,9 +1,9 @@
 //! BPE as SentencePiece does it: single characters are merged into tokens, the token with the best score first.
 use super::merge::{Merge, Merger};
-use super::vocabulary::{Vocabulary, parse_byte_token};
+use super::vocabulary::Vocabulary;
 
 /// SentencePiece writes a space as U+2581 (LOWER ONE EIGHTH BLOCK).
-const SPACE: &str = "\u{2581}";
+pub(super) const SPACE: &str = "\u{2581}";
 
 /// The id of a character that is no token.
 const NO_TOKEN: u32 = u32::MAX;
@@ -96,7 +96,7 @@ fn first_word(text: &[u8]) -> usize {
     at
 }
 
-fn escape_spaces(text: &str, prefix: bool) -> String {
+pub(super) fn escape_spaces(text: &str, prefix: bool) -> String {
     let mut escaped = String::with_capacity(text.len() + text.len() / 4 + SPACE.len());
     if prefix {
         escaped.push_str(SPACE);
@@ -137,9 +137,8 @@ fn rank(score: f32) -> u32 {
 /// `<0xNN>`, or else the byte itself as a token of one byte.
 fn byte_tokens(vocabulary: &Vocabulary) -> [Option<u32>; 256] {
     std::array::from_fn(|byte| {
-        let token = format!("<0x{byte:02X}>");
-        debug_assert_eq!(parse_byte_token(token.as_bytes()), Some(byte as u8));
-        vocabulary.find(token.as_bytes()).or_else(|| vocabulary.find_text(&[byte as u8]))
+        let byte = byte as u8;
+        vocabulary.byte_token(byte).or_else(|| vocabulary.find_text(&[byte]))
     })
 }
 

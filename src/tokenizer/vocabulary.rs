@@ -1,5 +1,5 @@
 //! The tokens of a model: their bytes and kinds, and the way back from bytes to an id.
-use super::Error;
+use super::{Error, trie::Trie};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
 
@@ -45,6 +45,8 @@ pub(super) enum TokenKind {
     Normal,
     Unknown,
     Control,
+    /// Like a control token in what is read, like a text in what is written: the dialect's marks of channels and turns.
+    Marker,
     UserDefined,
     Unused,
     Byte,
@@ -133,6 +135,16 @@ impl Vocabulary {
     /// The token with exactly these bytes, if ordinary text may become it.
     pub fn find_text(&self, bytes: &[u8]) -> Option<u32> {
         self.find(bytes).filter(|&id| self.is_text(id))
+    }
+
+    /// Some of the tokens, to find those that a text begins with.
+    pub fn trie(&self, is_wanted: impl Fn(u32) -> bool) -> Trie {
+        Trie::new((0..self.len() as u32).filter(|&id| is_wanted(id)).map(|id| (self.bytes(id), id)))
+    }
+
+    /// The token `<0xNN>` of a byte.
+    pub fn byte_token(&self, byte: u8) -> Option<u32> {
+        self.find(format!("<0x{byte:02X}>").as_bytes())
     }
 
     /// May ordinary text become this token?

@@ -29,7 +29,7 @@ fn open_written(file: Writer) -> Result<Option<Tokenizer>, Error> {
     open(file.write())
 }
 
-fn tokenizer(file: Writer) -> Tokenizer {
+pub(super) fn tokenizer(file: Writer) -> Tokenizer {
     open_written(file).unwrap().expect("the file has a vocabulary")
 }
 
@@ -93,8 +93,8 @@ fn incomplete_files_name_what_is_missing() {
 #[test]
 fn what_this_version_does_not_have_is_named() {
     let model =
-        open_written(Writer::default().pair(keys::MODEL, Owned::str("bert")).pair(keys::TOKENS, strings(&["a"])));
-    assert!(matches!(model, Err(Error::Unsupported(m)) if m.contains("tokenizer.ggml.model is \"bert\"")));
+        open_written(Writer::default().pair(keys::MODEL, Owned::str("rwkv")).pair(keys::TOKENS, strings(&["a"])));
+    assert!(matches!(model, Err(Error::Unsupported(m)) if m.contains("tokenizer.ggml.model is \"rwkv\"")));
     let pre = open_written(bpe("nosuch", &["a"], &[]));
     assert!(matches!(pre, Err(Error::Unsupported(m)) if m.contains("tokenizer.ggml.pre is \"nosuch\"")));
 }
@@ -173,4 +173,30 @@ fn the_space_between_words_may_lie_inside_a_token() {
     let tokens = ["<unk>", "<s>", "</s>", "a", "b", "▁", "a▁", "a▁b"];
     let tokenizer = tokenizer(spm(&tokens, &[0.0, 0.0, 0.0, -9.0, -9.0, -9.0, -2.0, -1.0]));
     assert_eq!(tokenizer.encode("a ba b", false, false), [5, 7, 7]);
+}
+
+#[test]
+fn bert_always_begins_and_ends_a_text() {
+    let tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "\u{2581}hello", "s", "\u{2581}!", "\u{2581}\u{4e16}"];
+    let file = Writer::default()
+        .pair(keys::MODEL, Owned::str("bert"))
+        .pair(keys::TOKENS, strings(&tokens))
+        .pair(keys::TOKEN_TYPE, ints(&[3, 3, 3, 3, 1, 1, 1, 1]))
+        .pair(keys::UNKNOWN, Owned::U32(1))
+        .pair(keys::BOS, Owned::U32(2))
+        .pair(keys::SEPARATOR, Owned::U32(3))
+        .pair(keys::ADD_BOS, Owned::Bool(false));
+    let tokenizer = tokenizer(file);
+    assert_eq!(tokenizer.encode("H\u{e9}LLOs!\u{4e16} hell\u{0}o", true, false), [2, 4, 5, 6, 7, 4, 3]);
+    assert_eq!(tokenizer.encode("hellos! xhello", false, true), [4, 5, 6, 1]);
+    assert_eq!(tokenizer.decode(&[4, 5, 6], false).unwrap(), " hellos !");
+}
+
+#[test]
+fn marks_of_channels_show_in_text_and_are_no_text() {
+    let tokens = ["<", "|", "s", "t", "a", "r", ">", "<|start|>"];
+    let tokenizer = tokenizer(bpe("gpt-2", &tokens, &[]));
+    assert_eq!(tokenizer.encode("<|start|>", false, false).len(), 9);
+    assert_eq!(tokenizer.encode("<|start|>", false, true), [7]);
+    assert_eq!(tokenizer.decode(&[7], false).unwrap(), "<|start|>");
 }
