@@ -88,7 +88,7 @@ impl Phase for RotationTable<'_> {
     }
 }
 
-/// Phase: rotates queries and keys, scales queries, and stores keys and values in the cache.
+/// Phase: normalises (if asked) and rotates queries and keys, scales queries, and stores keys and values in the cache.
 pub struct Store<'a> {
     pub tier: &'static Tier,
     pub spans: &'a [Span],
@@ -102,6 +102,8 @@ pub struct Store<'a> {
     /// `[rows, kv_heads * head_dim]`.
     pub keys: Shared<'a, f32>,
     pub values: Shared<'a, f32>,
+    /// RMSNorm of every head before it is rotated: weights of the queries and of the keys, epsilon.
+    pub norms: Option<(&'a [f32], &'a [f32], f32)>,
     pub rotation: Rotation,
     /// See [`RotationTable`]; `pairs` per row.
     pub table: Shared<'a, f32>,
@@ -114,7 +116,7 @@ impl Phase for Store<'_> {
         self.spans.iter().map(|span| span.rows.len()).sum()
     }
 
-    fn run(&self, row: usize, _: &mut Lane) {
+    fn run(&self, row: usize, lane: &mut Lane) {
         let span = &self.spans[self.spans.partition_point(|span| span.rows.end <= row)];
         let position = span.position + row - span.rows.start;
         let d = self.layout.head_dim;
@@ -128,6 +130,15 @@ impl Phase for Store<'_> {
                 self.table.read(row * 2 * self.pairs..(row + 1) * 2 * self.pairs),
             )
         };
+        if let Some((query_weight, key_weight, eps)) = self.norms {
+            let normed = lane.rows.get::<f32>(d);
+            let queries = queries.chunks_mut(d).map(|head| (head, query_weight));
+            for (head, weight) in queries.chain(keys.chunks_mut(d).map(|head| (head, key_weight))) {
+                // SAFETY: the tier was chosen for this processor.
+                unsafe { (self.tier.rms_norm)(head, weight, eps, normed) };
+                head.copy_from_slice(normed);
+            }
+        }
         let (cos, sin) = table.split_at(self.pairs);
         for head in queries.chunks_mut(d).chain(keys.chunks_mut(d)) {
             rotate(self.rotation, head, cos, sin);

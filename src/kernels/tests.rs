@@ -158,6 +158,8 @@ fn attention(
         let mut table = vec![0.0f32; rows * 2 * frequencies.len()];
         let table = Shared::new(&mut table);
         let queries = Shared::new(&mut q);
+        let norms: (Vec<f32>, Vec<f32>) =
+            (0..head_dim).map(|i| (1.0 + noise(4, i) / 4.0, 1.5 - noise(5, i) / 4.0)).unzip();
         let tasks = tasks(&spans, heads, kv_heads);
         let fill = RotationTable { spans: &spans, frequencies: &frequencies, magnitude: 1.1, table };
         let store = Store {
@@ -170,6 +172,7 @@ fn attention(
             queries,
             keys: Shared::new(&mut k),
             values: Shared::new(&mut v),
+            norms: Some((&norms.0, &norms.1, 1e-5)),
             rotation: Rotation::Interleaved,
             table,
             pairs: frequencies.len(),

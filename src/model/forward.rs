@@ -140,6 +140,7 @@ impl Network {
             queries,
             keys,
             values,
+            norms: weights.qk_norm.as_ref().map(|[q, k]| (&q[..], &k[..], params.rms_norm_eps)),
             rotation: self.rotation(),
             table,
             pairs,

@@ -54,6 +54,8 @@ pub struct Layer {
     pub attn_q: Linear,
     pub attn_k: Linear,
     pub attn_v: Linear,
+    /// One weight for all heads of the queries, one for those of the keys.
+    pub qk_norm: Option<[Vec<f32>; 2]>,
     pub attn_output: Linear,
     pub ffn_norm: Vec<f32>,
     pub ffn: FeedForward,
@@ -71,7 +73,7 @@ pub enum FeedForward {
 }
 
 impl Weights {
-    pub fn find(gguf: &Gguf, params: &Params, _: &Family) -> Result<Self, Error> {
+    pub fn find(gguf: &Gguf, params: &Params, family: &Family) -> Result<Self, Error> {
         let find = Finder { gguf };
         let n = params.embedding_length;
         let embedding = find.tensor("token_embd.weight")?;
@@ -84,14 +86,14 @@ impl Weights {
         // Not a capacity: the number of layers is not checked against the file yet.
         let mut layers = Vec::new();
         for i in 0..params.layers {
-            layers.push(Layer::find(&find, params, i)?);
+            layers.push(Layer::find(&find, params, family, i)?);
         }
         Ok(Self { token_embedding, layers, output_norm: find.vector("output_norm.weight", n)?, output })
     }
 }
 
 impl Layer {
-    fn find(find: &Finder, params: &Params, i: usize) -> Result<Self, Error> {
+    fn find(find: &Finder, params: &Params, family: &Family, i: usize) -> Result<Self, Error> {
         let name = |part: &str| format!("blk.{i}.{part}");
         let (n, ff) = (params.embedding_length, params.feed_forward_length);
         let (queries, keys) = (params.heads * params.head_dim, params.kv_heads * params.head_dim);
@@ -121,6 +123,13 @@ impl Layer {
             attn_q: linear("attn_q", queries, n)?,
             attn_k: linear("attn_k", keys, n)?,
             attn_v: linear("attn_v", keys, n)?,
+            qk_norm: match family.qk_norm {
+                true => Some([
+                    find.vector(&name("attn_q_norm.weight"), params.head_dim)?,
+                    find.vector(&name("attn_k_norm.weight"), params.head_dim)?,
+                ]),
+                false => None,
+            },
             attn_output: linear("attn_output", n, queries)?,
             ffn_norm: find.vector(&name("ffn_norm.weight"), n)?,
             ffn,
