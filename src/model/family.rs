@@ -182,6 +182,7 @@ pub static FAMILIES: &[Family] = &[
     Family { architecture: "mistral3", temperature: true, ..LLAMA },
     QWEN2,
     Family { architecture: "qwen2moe", weights_sum_to_one: false, ..QWEN2 },
+    Family { architecture: "olmoe", qk_norm: QkNorm::Rows, weights_sum_to_one: false, ..QWEN2 },
     QWEN3,
     Family { architecture: "qwen3moe", ..QWEN3 },
     GEMMA,

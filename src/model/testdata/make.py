@@ -144,6 +144,7 @@ def cases():
     yield Case("qwen2", "qwen2", kv_heads=1).norms(*PRE).attention(True).dense().output(True)
     yield (Case("qwen2moe", "qwen2moe", expert_feed_forward_length=12).norms(*PRE).attention(True)
            .experts(6, 4, 12, 20, True).output())
+    yield (Case("olmoe", "olmoe", kv_heads=4, ff=14).norms(*PRE).attention(qk_norm="rows").experts(10, 3, 14).output())
     yield Case("qwen3, narrow heads", "qwen3", head_dim=4).norms(*PRE).attention(qk_norm="heads").dense()
     yield (Case("qwen3moe", "qwen3moe", head_dim=10, expert_feed_forward_length=9).norms(*PRE).attention(qk_norm="heads")
            .experts(11, 5, 9).output())
