@@ -41,7 +41,7 @@ impl Runner {
         }
         let pages: Vec<_> = self.pages.iter().map(|page| page.address()).collect();
         let spans = [Span { rows: 0..tokens.len(), position: self.position, origin: 0, first_page: 0 }];
-        let batch = Batch { spans: &spans, pages: &pages, layout, first_layer: 0 };
+        let batch = Batch { spans: &spans, pages: &pages, layout, first_layer: 0, context: 512 };
         let all: Vec<u32> = (0..tokens.len() as u32).collect();
         self.network.embed(&self.team, tokens, &mut self.scratch).unwrap();
         let layers = 0..self.network.params.layers;
@@ -94,9 +94,6 @@ fn check_argmax(name: &str, found: &[Vec<f32>], exact: &[usize], margin: &[f64],
 fn at_least_as_close_to_exact_as_llama_cpp() {
     let mut ratios = Vec::new();
     for (name, entry) in fixtures::models() {
-        if entry["architecture"] != "llama" {
-            continue;
-        }
         let reference = Reference::open(&fixtures::path("models"), entry["ref"].as_str().unwrap());
         let path = fixtures::path("models").join(entry["file"].as_str().unwrap());
         for (format, tolerance) in [(KvFormat::F16, "tolerance"), (KvFormat::F32, "tolerance_tight")] {
@@ -144,7 +141,7 @@ fn at_least_as_close_to_exact_as_llama_cpp() {
     }
     let mean = (ratios.iter().sum::<f64>() / ratios.len() as f64).exp();
     println!("geometric mean of rel_l2 over llama.cpp's, {} quantised files: {mean:.3}", ratios.len());
-    assert!(ratios.len() >= 17 && mean <= 1.0, "{mean} over {} files", ratios.len());
+    assert!(ratios.len() >= 33 && mean <= 1.0, "{mean} over {} files", ratios.len());
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! The files of `../shared/fixtures/malformed` at the layer that reads GGUF: which ones it must open, which ones it must
 //! refuse, and what an attempt may allocate. Refusals about hyper-parameters and vocabularies belong to other layers.
-use realm_node::gguf::{Gguf, Value};
+use realm_node::{
+    gguf::{Gguf, Value},
+    model::Network,
+};
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// What must be refused here. The other files of the manifest whose `expect` is `reject` are well-formed GGUF.
@@ -179,6 +183,20 @@ fn no_opening_allocates_much() {
         let opened = Gguf::open(&path).is_ok();
         let allocated = ALLOCATED.get() - before;
         assert!(allocated < MOST_ALLOCATED, "{name} (opened: {opened}) allocated {allocated} bytes");
+    }
+}
+
+#[test]
+fn no_model_allocates_much_before_it_runs() {
+    for Case { name, path, expect } in cases() {
+        let Ok(gguf) = Gguf::open(&path) else { continue };
+        let before = ALLOCATED.get();
+        let network = Network::new(Arc::new(gguf));
+        let allocated = ALLOCATED.get() - before;
+        assert!(allocated < MOST_ALLOCATED, "{name} (a model: {}) allocated {allocated} bytes", network.is_ok());
+        // What is wrong with a vocabulary is not seen here.
+        let known = expect == "either" || name.starts_with("tokenizer-");
+        assert!(known || network.is_ok() == (expect == "accept"), "{name}: {:?}", network.err());
     }
 }
 

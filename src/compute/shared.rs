@@ -26,6 +26,12 @@ impl<'a, T> Shared<'a, T> {
         Self { start: slice.as_mut_ptr(), len: slice.len(), life: PhantomData }
     }
 
+    /// A part of it.
+    pub fn part(self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
+        Self { start: self.start.wrapping_add(range.start), len: range.end - range.start, life: PhantomData }
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }

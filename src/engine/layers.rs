@@ -203,7 +203,7 @@ pub fn forward_layer(
         let layout = Layout { layers: 1, ..network.layout(KvType::default()) };
         let mut sequence = Sequence::new(layout, position);
         sequence.prepare(position, end)?;
-        run_layer(network, layer, layer, &mut hidden, position, &sequence)?;
+        run_layer(network, layer, layer, &mut hidden, position, &sequence, limit)?;
         return Ok(hidden);
     };
     if cache.model_id != model.info.id {
@@ -212,7 +212,9 @@ pub fn forward_layer(
             cache.model_id, model.info.id
         )));
     }
-    cache.extend(layer, position, end, |sequence| run_layer(network, layer, 0, &mut hidden, position, sequence))?;
+    cache.extend(layer, position, end, |sequence| {
+        run_layer(network, layer, 0, &mut hidden, position, sequence, limit)
+    })?;
     Ok(hidden)
 }
 
@@ -224,6 +226,7 @@ fn run_layer(
     hidden: &mut [f32],
     position: usize,
     sequence: &Sequence,
+    context: usize,
 ) -> Result<(), Error> {
     let (team, n) = (team(), network.params.embedding_length);
     let mut pages = Vec::new();
@@ -233,7 +236,7 @@ fn run_layer(
         let rows = piece.len() / n;
         let start = position + i * ROWS_AT_ONCE;
         let spans = [Span { rows: 0..rows, position: start, origin: sequence.origin(), first_page: 0 }];
-        let batch = Batch { spans: &spans, pages: &pages, layout: sequence.layout(), first_layer };
+        let batch = Batch { spans: &spans, pages: &pages, layout: sequence.layout(), first_layer, context };
         scratch.hidden.get::<f32>(piece.len()).copy_from_slice(piece);
         network.layers(&team, &batch, layer..layer + 1, &mut scratch, &|| false)?;
         piece.copy_from_slice(scratch.hidden.get(piece.len()));

@@ -220,7 +220,8 @@ impl Loop {
             // Worth going on only while somebody wants the result.
             let stop = || model.scheduler.is_closed() || members.iter().all(|&(i, ..)| running[i].is_cancelled());
             let team = team();
-            let batch = Batch { spans: &spans, pages: &pages, layout, first_layer: 0 };
+            let context = network.params.context_length;
+            let batch = Batch { spans: &spans, pages: &pages, layout, first_layer: 0, context };
             network.embed(&team, &tokens, &mut self.scratch)?;
             match network.layers(&team, &batch, 0..network.params.layers, &mut self.scratch, &stop) {
                 Ok(()) => {}

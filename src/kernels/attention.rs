@@ -1,6 +1,7 @@
 //! Phases of attention: rotate and store, then attend.
 use super::{
     generic::attention::{self as kernel, CHUNK, Heads, KvFormat, Page, QueryRow},
+    norm::Norm,
     tier::Tier,
 };
 use crate::compute::{Lane, Phase, Shared};
@@ -88,7 +89,7 @@ impl Phase for RotationTable<'_> {
     }
 }
 
-/// Phase: rotates queries and keys, scales queries, and stores keys and values in the cache.
+/// Phase: normalises (if asked) and rotates queries and keys, scales queries, and stores keys and values in the cache.
 pub struct Store<'a> {
     pub tier: &'static Tier,
     pub spans: &'a [Span],
@@ -102,11 +103,30 @@ pub struct Store<'a> {
     /// `[rows, kv_heads * head_dim]`.
     pub keys: Shared<'a, f32>,
     pub values: Shared<'a, f32>,
+    /// Norms of queries and keys before they are rotated.
+    pub norms: Option<[Norm<'a>; 2]>,
+    /// These are norms of whole rows, not of each head.
+    pub norm_rows: bool,
     pub rotation: Rotation,
     /// See [`RotationTable`]; `pairs` per row.
     pub table: Shared<'a, f32>,
     pub pairs: usize,
     pub query_scale: f32,
+    /// Queries grow with their position: by `slope * ln(floor(position / step) + 1) + 1`.
+    pub temperature: Option<Temperature>,
+}
+
+/// See [`Store::temperature`] (Nakanishi 2025, arXiv 2501.19399).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Temperature {
+    pub slope: f32,
+    pub step: usize,
+}
+
+impl Temperature {
+    fn at(self, position: usize) -> f32 {
+        (libm::log((position / self.step) as f64 + 1.0) * f64::from(self.slope) + 1.0) as f32
+    }
 }
 
 impl Phase for Store<'_> {
@@ -114,7 +134,7 @@ impl Phase for Store<'_> {
         self.spans.iter().map(|span| span.rows.len()).sum()
     }
 
-    fn run(&self, row: usize, _: &mut Lane) {
+    fn run(&self, row: usize, lane: &mut Lane) {
         let span = &self.spans[self.spans.partition_point(|span| span.rows.end <= row)];
         let position = span.position + row - span.rows.start;
         let d = self.layout.head_dim;
@@ -128,12 +148,19 @@ impl Phase for Store<'_> {
                 self.table.read(row * 2 * self.pairs..(row + 1) * 2 * self.pairs),
             )
         };
+        if let Some([query_norm, key_norm]) = &self.norms {
+            let scratch = lane.rows.get::<f32>(query_len.max(kv_len));
+            let (query_width, key_width) = if self.norm_rows { (query_len, kv_len) } else { (d, d) };
+            query_norm.apply_to_each(self.tier, query_width, queries, scratch);
+            key_norm.apply_to_each(self.tier, key_width, keys, scratch);
+        }
         let (cos, sin) = table.split_at(self.pairs);
         for head in queries.chunks_mut(d).chain(keys.chunks_mut(d)) {
             rotate(self.rotation, head, cos, sin);
         }
+        let scale = self.query_scale * self.temperature.map_or(1.0, |temperature| temperature.at(position));
         for x in queries {
-            *x *= self.query_scale;
+            *x *= scale;
         }
         let page = self.pages[span.page(position)];
         let head_bytes = self.layout.format.head_bytes(d);

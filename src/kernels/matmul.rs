@@ -4,6 +4,8 @@ use super::{
         float,
         panel::{self, GROUP_ROWS, TILE, Tile32, Tile256},
     },
+    norm::Norm,
+    scalar::Glu,
     tier::Tier,
 };
 use crate::{
@@ -149,8 +151,7 @@ pub struct Prepare<'a> {
     pub source: Shared<'a, f32>,
     /// Row `i` of the inputs is row `rows[i]` of the source; `None`: row `i`.
     pub rows: Option<&'a [u32]>,
-    /// RMSNorm weight and epsilon.
-    pub norm: Option<(&'a [f32], f32)>,
+    pub norm: Option<Norm<'a>>,
     pub inputs: Inputs<'a>,
 }
 
@@ -171,8 +172,7 @@ impl Phase for Prepare<'_> {
             let x = unsafe { self.source.read(from..from + cols) };
             let out = &mut normed[i * cols..(i + 1) * cols];
             match self.norm {
-                // SAFETY: the tier was chosen for this processor.
-                Some((weight, eps)) => unsafe { (self.tier.rms_norm)(x, weight, eps, out) },
+                Some(norm) => norm.apply(self.tier, x, out),
                 None => out.copy_from_slice(x),
             }
         }
@@ -211,12 +211,22 @@ impl Phase for Prepare<'_> {
     }
 }
 
+/// The matrix that decides how much of another one's output there is; of the same shape.
+#[derive(Clone, Copy)]
+pub struct Gate<'a> {
+    pub weight: Weight<'a>,
+    pub bias: Option<&'a [f32]>,
+    pub glu: Glu,
+}
+
 /// One matrix of a [`Matmul`], or two that make one output.
 pub struct Part<'a> {
     pub weight: Weight<'a>,
-    /// Then the output is `silu(gate · x) * (weight · x)`; of the same shape as `weight`.
-    pub gate: Option<Weight<'a>>,
+    /// Then the output is `f(gate · x) * (weight · x)`.
+    pub gate: Option<Gate<'a>>,
     pub bias: Option<&'a [f32]>,
+    /// The output is GELU of `weight · x + bias`.
+    pub gelu: bool,
     /// Row `r` of the weight times token `t` goes to `t * stride + r`.
     pub out: Shared<'a, f32>,
     pub stride: usize,
@@ -244,7 +254,9 @@ impl<'a> Matmul<'a> {
             .iter()
             .map(|part| {
                 assert_eq!(part.weight.cols, inputs.cols, "columns of weight and input");
-                assert!(part.gate.is_none_or(|g| g.rows == part.weight.rows && g.cols == part.weight.cols));
+                assert!(
+                    part.gate.is_none_or(|g| (g.weight.rows, g.weight.cols) == (part.weight.rows, part.weight.cols))
+                );
                 assert!(part.bias.is_none_or(|b| b.len() == part.weight.rows));
                 let rows = if inputs.tiled && part.weight.activation() != Activation::F32 {
                     GROUP_ROWS
@@ -341,18 +353,24 @@ impl<'a> Matmul<'a> {
     }
 
     /// Writes the results of one token: `y` are rows `first..` of the part.
-    fn write(&self, part: &Part, token: usize, first: usize, y: &mut [f32], gate: Option<&[f32]>) {
-        if let Some(bias) = part.bias {
-            for (y, bias) in y.iter_mut().zip(&bias[first..]) {
-                *y += bias;
-            }
+    fn write(&self, part: &Part, token: usize, first: usize, y: &mut [f32], gate: Option<&mut [f32]>) {
+        let add = |y: &mut [f32], bias: Option<&[f32]>| {
+            y.iter_mut().zip(bias.map_or(&[][..], |bias| &bias[first..])).for_each(|(y, bias)| *y += bias);
+        };
+        add(y, part.bias);
+        if part.gelu {
+            // SAFETY: the tier fits the processor.
+            unsafe { (self.tier.gelu)(y) };
         }
         let at = token * part.stride + first;
         // SAFETY: rows `first..` of this part belong to this chunk.
         let out = unsafe { part.out.write(at..at + y.len()) };
-        match gate {
-            // SAFETY: the tier fits the processor.
-            Some(gate) => unsafe { (self.tier.swiglu)(gate, y, out) },
+        match part.gate.zip(gate) {
+            Some((Gate { bias, glu, .. }, gate)) => {
+                add(gate, bias);
+                // SAFETY: the tier fits the processor.
+                unsafe { (self.tier.glu)(glu, gate, y, out) };
+            }
             None if part.add => out.iter_mut().zip(y).for_each(|(out, y)| *out += *y),
             None => out.copy_from_slice(y),
         }
@@ -382,12 +400,12 @@ impl Phase for Matmul<'_> {
                 let tiles = start..tile_count(tokens).min(start + TILES_TOGETHER);
                 self.many_of_any(&part.weight, rows.clone(), tiles.clone(), &mut lane.panel, ys);
                 if let Some(gate) = &part.gate {
-                    self.many_of_any(gate, rows.clone(), tiles.clone(), &mut lane.panel, gates);
+                    self.many_of_any(&gate.weight, rows.clone(), tiles.clone(), &mut lane.panel, gates);
                 }
                 for (i, tile) in tiles.enumerate() {
                     for (t, token) in tile_tokens(tokens, tile).enumerate() {
                         let at = (i * TILE + t) * GROUP_ROWS;
-                        let gate = part.gate.map(|_| &gates[at..at + n]);
+                        let gate = part.gate.map(|_| &mut gates[at..at + n]);
                         self.write(part, token, first, &mut ys[at..at + n], gate);
                     }
                 }
@@ -396,11 +414,11 @@ impl Phase for Matmul<'_> {
             let (ys, gates) = lane.partial.get::<f32>(2 * tokens * n).split_at_mut(tokens * n);
             self.few(&part.weight, rows.clone(), &mut lane.panel, ys);
             if let Some(gate) = &part.gate {
-                self.few(gate, rows, &mut lane.panel, gates);
+                self.few(&gate.weight, rows, &mut lane.panel, gates);
             }
             for token in 0..tokens {
                 let at = token * n..(token + 1) * n;
-                let gate = part.gate.map(|_| &gates[at.clone()]);
+                let gate = part.gate.map(|_| &mut gates[at.clone()]);
                 self.write(part, token, first, &mut ys[at], gate);
             }
         }

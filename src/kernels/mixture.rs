@@ -1,33 +1,100 @@
-//! Mixture of experts: which experts a row goes to, and the sum of what they give.
+//! Mixture of experts: which experts a row goes to, the phases of all experts beside each other, and the sum of what
+//! they give.
 use super::scalar;
 use crate::compute::{Lane, Phase, Shared};
 
 /// The experts of one row, best first, with their weights.
 ///
-/// Softmax over all experts, the `used` likeliest (ties to the lower index), weights scaled to sum to 1 (Jiang et al.
-/// 2024, arXiv 2401.04088).
-pub fn choose(logits: &[f32], used: usize) -> Vec<(u32, f32)> {
+/// Softmax over all experts, the `used` likeliest (ties to the lower index); `normalised`: their weights are scaled to sum
+/// to 1 (Jiang et al. 2024, arXiv 2401.04088), otherwise they stay what the softmax made them.
+pub fn choose(logits: &[f32], used: usize, normalised: bool) -> Vec<(u32, f32)> {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut chosen: Vec<(u32, f32)> =
         logits.iter().enumerate().map(|(i, &x)| (i as u32, scalar::exp(x - max))).collect();
+    let all: f32 = chosen.iter().map(|&(_, p)| p).sum();
     // NaN sorts last, so that a damaged row still chooses valid experts.
     let rank = |p: f32| if p.is_nan() { f32::NEG_INFINITY } else { p };
-    chosen.sort_by(|a, b| rank(b.1).total_cmp(&rank(a.1)).then(a.0.cmp(&b.0)));
+    chosen.sort_unstable_by(|a, b| rank(b.1).total_cmp(&rank(a.1)).then(a.0.cmp(&b.0)));
     chosen.truncate(used);
-    let sum: f32 = chosen.iter().map(|&(_, p)| p).sum();
+    let sum = if normalised { chosen.iter().map(|&(_, p)| p).sum() } else { all };
     for (_, p) in &mut chosen {
         *p /= sum;
     }
     chosen
 }
 
-/// Phase: adds the experts' results to each row, in the order of the slots.
+/// Rows grouped by the expert they go to.
+pub struct Groups {
+    /// Experts in order with their rows; only those that have any.
+    pub groups: Vec<(usize, Vec<u32>)>,
+    /// `[row][slot]`: which of all groups' rows, one after the other, this is, and its weight.
+    pub places: Vec<(u32, f32)>,
+}
+
+impl Groups {
+    /// `chosen` holds `slots` experts with weights for each row.
+    pub fn new(chosen: &[(u32, f32)], slots: usize, experts: usize) -> Self {
+        let mut rows: Vec<Vec<u32>> = vec![Vec::new(); experts];
+        for (i, &(expert, _)) in chosen.iter().enumerate() {
+            rows[expert as usize].push((i / slots) as u32);
+        }
+        let mut next: Vec<u32> =
+            rows.iter().scan(0, |start, rows| Some(std::mem::replace(start, *start + rows.len() as u32))).collect();
+        let groups = rows.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()).collect();
+        let place = |&(expert, weight): &(u32, f32)| {
+            let place = &mut next[expert as usize];
+            *place += 1;
+            (*place - 1, weight)
+        };
+        Self { groups, places: chosen.iter().map(place).collect() }
+    }
+}
+
+/// Phases that do not depend on each other, as one.
+pub struct Beside<'a> {
+    phases: Vec<Box<dyn Phase + 'a>>,
+    /// Number of chunks up to and including each phase.
+    ends: Vec<usize>,
+}
+
+impl<'a> Beside<'a> {
+    pub fn new(phases: Vec<Box<dyn Phase + 'a>>) -> Self {
+        let ends = phases.iter().scan(0, |end, phase| {
+            *end += phase.chunks();
+            Some(*end)
+        });
+        Self { ends: ends.collect(), phases }
+    }
+}
+
+impl Phase for Beside<'_> {
+    fn chunks(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    fn run(&self, chunk: usize, lane: &mut Lane) {
+        let index = self.ends.partition_point(|&end| end <= chunk);
+        let before = if index == 0 { 0 } else { self.ends[index - 1] };
+        self.phases[index].run(chunk - before, lane);
+    }
+}
+
+/// What an expert that sees every row adds.
+pub struct SharedExpert<'a> {
+    /// `[rows, cols]`.
+    pub results: Shared<'a, f32>,
+    /// Logits of how much of it there is, one per row; `None`: all.
+    pub gates: Option<Shared<'a, f32>>,
+}
+
+/// Phase: the sum of the experts' results for each row, in the order of the slots, then of the shared expert's.
 pub struct Combine<'a> {
     pub slots: usize,
-    /// `[row][slot]`: the row of `results`, and its weight.
+    /// See [`Groups::places`].
     pub places: &'a [(u32, f32)],
     /// `[place, cols]`.
     pub results: Shared<'a, f32>,
+    pub shared: Option<SharedExpert<'a>>,
     /// `[rows, cols]`.
     pub out: Shared<'a, f32>,
     pub cols: usize,
@@ -38,19 +105,56 @@ impl Phase for Combine<'_> {
         self.places.len() / self.slots
     }
 
-    fn run(&self, row: usize, lane: &mut Lane) {
-        let sum = lane.rows.get::<f32>(self.cols);
+    fn run(&self, row: usize, _: &mut Lane) {
+        let cols = row * self.cols..(row + 1) * self.cols;
+        // SAFETY: this row is this chunk's.
+        let sum = unsafe { self.out.write(cols.clone()) };
         sum.fill(0.0);
-        for &(place, weight) in &self.places[row * self.slots..(row + 1) * self.slots] {
-            let at = place as usize * self.cols;
-            // SAFETY: an earlier phase wrote the results.
-            let result = unsafe { self.results.read(at..at + self.cols) };
+        let mut add = |result: &[f32], weight: f32| {
             for (sum, result) in sum.iter_mut().zip(result) {
                 *sum = weight.mul_add(*result, *sum);
             }
+        };
+        for &(place, weight) in &self.places[row * self.slots..(row + 1) * self.slots] {
+            let at = place as usize * self.cols;
+            // SAFETY: an earlier phase wrote the results.
+            add(unsafe { self.results.read(at..at + self.cols) }, weight);
         }
-        // SAFETY: this row is this chunk's.
-        let out = unsafe { self.out.write(row * self.cols..(row + 1) * self.cols) };
-        out.iter_mut().zip(sum).for_each(|(out, sum)| *out += *sum);
+        if let Some(SharedExpert { results, gates }) = &self.shared {
+            // SAFETY (both): earlier phases wrote them.
+            let weight = gates.map_or(1.0, |gates| {
+                let gate = unsafe { gates.read(row..row + 1)[0] };
+                1.0 / (1.0 + scalar::exp(-gate))
+            });
+            add(unsafe { results.read(cols) }, weight);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_likeliest_experts_are_chosen_and_weighed() {
+        let logits = [1.0, 3.0, 2.0, 3.0, f32::NEG_INFINITY];
+        let e = |x: f32| x.exp();
+        for (normalised, sum) in [(true, 2.0 * e(3.0) + e(2.0)), (false, 2.0 * e(3.0) + e(2.0) + e(1.0))] {
+            let chosen = choose(&logits, 3, normalised);
+            assert_eq!(chosen.iter().map(|&(i, _)| i).collect::<Vec<_>>(), [1, 3, 2]);
+            for ((_, p), expected) in chosen.iter().zip([e(3.0), e(3.0), e(2.0)]) {
+                assert!((p - expected / sum).abs() < 1e-6, "{p}");
+            }
+        }
+        let damaged = choose(&[f32::NAN, f32::NAN, f32::NAN], 2, true);
+        assert_eq!(damaged.iter().map(|&(i, _)| i).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn groups_hold_every_row_of_every_slot_once() {
+        let chosen = [(4, 0.5), (1, 0.25), (1, 0.75), (0, 0.125), (4, 1.0), (1, 2.0)];
+        let Groups { groups, places } = Groups::new(&chosen, 2, 6);
+        assert_eq!(groups, [(0, vec![1]), (1, vec![0, 1, 2]), (4, vec![0, 2])]);
+        assert_eq!(places, [(4, 0.5), (1, 0.25), (2, 0.75), (0, 0.125), (5, 1.0), (3, 2.0)]);
     }
 }

@@ -10,6 +10,7 @@ mod formats;
 mod generic;
 mod matmul;
 pub mod mixture;
+mod norm;
 pub mod page;
 mod portable;
 pub mod scalar;
@@ -21,5 +22,7 @@ mod tier;
 mod x86_64;
 
 pub use generic::attention::{CHUNK, KvFormat, Page};
-pub use matmul::{InputBuffer, Inputs, Lookup, Matmul, Needs, Part, Prepare, Weight};
+pub use matmul::{Gate, InputBuffer, Inputs, Lookup, Matmul, Needs, Part, Prepare, Weight};
+pub use norm::{Norm, NormKind, Residual, ScaleAndCap};
+pub use scalar::Glu;
 pub use tier::{Tier, available, requested, tier};

@@ -115,6 +115,30 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     }
 }
 
+/// LayerNorm (Ba, Kiros and Hinton 2016, arXiv 1607.06450): `out = (x - mean) / sqrt(variance + eps) * weight + bias`.
+///
+/// Both sums in [`Lanes`], the second over squares of `x - mean`; then `scale = 1 / sqrt(sum / n + eps)` and
+/// `out = ((x - mean) * scale) * weight`, and `+ bias` unless `bias` is empty, every operation as written.
+pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    assert!(x.len() == weight.len() && x.len() == out.len(), "x, weight and out of one length");
+    assert!(bias.is_empty() || bias.len() == x.len(), "a bias for every element");
+    let (mut sum, mut squares) = (Lanes::ZERO, Lanes::ZERO);
+    for (k, &x) in x.iter().enumerate() {
+        sum.add_product(k, x, 1.0);
+    }
+    let mean = sum.sum() / x.len() as f32;
+    for (k, &x) in x.iter().enumerate() {
+        squares.add_product(k, x - mean, x - mean);
+    }
+    let scale = 1.0 / (squares.sum() / x.len() as f32 + eps).sqrt();
+    for ((out, &x), &weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = ((x - mean) * scale) * weight;
+    }
+    for (out, &bias) in out.iter_mut().zip(bias) {
+        *out += bias;
+    }
+}
+
 /// Below this `exp` is exactly 0; from here on it is a normal number (e^-87 = 1.6e-38).
 pub const EXP_MIN: f32 = -87.0;
 /// `exp` of anything larger is that of this (e^88 = 1.7e38): finite, and 2^127 is the largest power of two needed.
@@ -153,12 +177,72 @@ pub fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
-/// SwiGLU (Shazeer 2020, arXiv 2002.05202): `out = silu(gate) * up`.
-pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
+/// `-2 sqrt(2 / pi)`, and the same times 0.044715: see [`gelu`].
+pub const GELU: [f32; 2] = [-1.595_769_2, -7.135_481_4e-2];
+
+/// GELU by its tanh form (Hendrycks and Gimpel 2016, arXiv 1606.08415), `x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x³)))`.
+///
+/// Since `(1 + tanh(u)) / 2 = 1 / (1 + e^-2u)`, as `x / (1 + exp(x * (GELU[1] x² + GELU[0])))`. -infinity stays -infinity.
+#[inline]
+pub fn gelu(x: f32) -> f32 {
+    let slope = (x * x).mul_add(GELU[1], GELU[0]);
+    x / (1.0 + exp(x * slope))
+}
+
+/// Of gpt-oss: the largest gate and the largest magnitude of up, and the slope of the sigmoid.
+pub const OAI_LIMIT: f32 = 7.0;
+pub const OAI_SLOPE: f32 = -1.702;
+
+/// How a feed-forward network combines its two inner products: `out = f(gate) * up` (Shazeer 2020, arXiv 2002.05202).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Glu {
+    /// f = [`silu`].
+    Silu,
+    /// f = [`gelu`].
+    Gelu,
+    /// That of gpt-oss (reference implementation, `swiglu`): `gate / (1 + exp(-1.702 gate)) * (up + 1)`, the gate at
+    /// most 7, up within ±7.
+    Oai,
+}
+
+pub fn glu(kind: Glu, gate: &[f32], up: &[f32], out: &mut [f32]) {
     assert!(gate.len() == up.len() && gate.len() == out.len(), "gate, up and out of one length");
     for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-        *out = silu(gate) * up;
+        *out = match kind {
+            Glu::Silu => silu(gate) * up,
+            Glu::Gelu => gelu(gate) * up,
+            Glu::Oai => {
+                // Not `min` and `max`, which would turn NaN into a number.
+                let gate = if OAI_LIMIT < gate { OAI_LIMIT } else { gate };
+                let up = if OAI_LIMIT < up { OAI_LIMIT } else { up };
+                let up = if -OAI_LIMIT > up { -OAI_LIMIT } else { up };
+                (gate / (1.0 + exp(OAI_SLOPE * gate))) * (up + 1.0)
+            }
+        };
     }
+}
+
+/// Below this magnitude `tanh` is a polynomial, above it comes from [`exp`].
+pub const TANH_SMALL: f32 = 0.625;
+/// `tanh(x) / x - 1` over `x²`, highest power of `x²` first.
+pub const TANH_POLYNOMIAL: [f32; 5] = [-5.704_988_7e-3, 2.063_908_8e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1];
+
+/// The hyperbolic tangent to within 4 units in the last place; method and polynomial are those of Cephes (Moshier, `tanhf`).
+#[inline]
+pub fn tanh(x: f32) -> f32 {
+    if x.abs() < TANH_SMALL {
+        let z = x * x;
+        let [first, rest @ ..] = TANH_POLYNOMIAL;
+        let p = rest.into_iter().fold(first, |p, coefficient| p.mul_add(z, coefficient));
+        return (p * z).mul_add(x, x);
+    }
+    let t = 1.0 - 2.0 / (exp(2.0 * x.abs()) + 1.0);
+    if x < 0.0 { -t } else { t }
+}
+
+/// Keeps numbers within ±`cap` smoothly (Gemma Team 2024, arXiv 2408.00118): `x = cap * tanh(x / cap)`.
+pub fn soft_cap(cap: f32, x: &mut [f32]) {
+    x.iter_mut().for_each(|x| *x = cap * tanh(*x / cap));
 }
 
 #[cfg(test)]
@@ -247,6 +331,22 @@ mod tests {
                 prop_assert!((f64::from(out[i]) - expected).abs() <= 1e-6 * expected.abs());
             }
         }
+
+        #[test]
+        fn layer_norm_is_that_in_double_precision(x in activations(77), w in activations(77), b in activations(77)) {
+            let mut out = [0.0; 77];
+            layer_norm(&x, &w, &b, 1e-5, &mut out);
+            let mean = x.iter().map(|&x| f64::from(x)).sum::<f64>() / 77.0;
+            let variance = x.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / 77.0;
+            let largest = x.iter().fold(0.0f64, |most, &x| most.max(f64::from(x).abs()));
+            for i in 0..77 {
+                let scale = f64::from(w[i]) / (variance + 1e-5).sqrt();
+                let expected = (f64::from(x[i]) - mean) * scale + f64::from(b[i]);
+                // The mean is off by some units in the last place of the largest element.
+                let granted = 1e-6 * (largest * scale.abs() + expected.abs() + f64::from(b[i]).abs());
+                prop_assert!((f64::from(out[i]) - expected).abs() <= granted, "{}, not {expected}", out[i]);
+            }
+        }
     }
 
     /// Codes, scales and activations all at their largest, signs agreeing: debug assertions watch for overflow.
@@ -326,15 +426,45 @@ mod tests {
     }
 
     #[test]
-    fn swiglu_is_silu_times_up() {
-        let gate = [-200.0, -3.0, -0.0, 0.5, 4.0, 200.0];
-        let mut out = [0.0; 6];
-        swiglu(&gate, &[2.0; 6], &mut out);
-        for (g, out) in gate.map(f64::from).into_iter().zip(out) {
-            let expected = 2.0 * g / (1.0 + (-g).exp());
-            assert!((f64::from(out) - expected).abs() <= 1e-6 * expected.abs() + 1e-30, "{g}: {out}, not {expected}");
+    fn activations_are_those_in_double_precision() {
+        let gate = [-200.0, -9.0, -3.0, -1.0, -1e-3, -0.0, 1e-6, 0.5, 4.0, 6.5, 200.0];
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        for up in [2.0f32, -0.25, 9.0, -9.0] {
+            for kind in [Glu::Silu, Glu::Gelu, Glu::Oai] {
+                let mut out = [0.0; 11];
+                glu(kind, &gate, &[up; 11], &mut out);
+                for (g, out) in gate.map(f64::from).into_iter().zip(out) {
+                    let expected = match kind {
+                        Glu::Silu => g * sigmoid(g) * f64::from(up),
+                        Glu::Gelu => {
+                            let u = (2.0 / std::f64::consts::PI).sqrt() * (g + 0.044715 * g * g * g);
+                            g * 0.5 * (1.0 + u.tanh()) * f64::from(up)
+                        }
+                        Glu::Oai => {
+                            let g = g.min(7.0);
+                            g * sigmoid(1.702 * g) * (f64::from(up).clamp(-7.0, 7.0) + 1.0)
+                        }
+                    };
+                    let error = (f64::from(out) - expected).abs();
+                    // Beyond the range of `exp` the least value is not quite 0.
+                    assert!(error <= 3e-6 * expected.abs() + 1e-15, "{kind:?} {g} {up}: {out}, not {expected}");
+                }
+            }
         }
         assert_eq!((silu(f32::INFINITY), silu(f32::NEG_INFINITY)), (f32::INFINITY, f32::NEG_INFINITY));
-        assert!(silu(f32::NAN).is_nan());
+        assert!(silu(f32::NAN).is_nan() && gelu(f32::NAN).is_nan() && tanh(f32::NAN).is_nan());
+        assert_eq!(gelu(f32::INFINITY), f32::INFINITY);
+    }
+
+    #[test]
+    fn tanh_is_within_four_units_in_the_last_place() {
+        for x in (1..20f32.to_bits()).step_by(5003).map(f32::from_bits) {
+            let exact = f64::from(x).tanh();
+            let ulp = f64::from(f32::from_bits((exact as f32).to_bits() & 0x7f80_0000)) * f64::from(f32::EPSILON);
+            // Below the normal numbers an ulp is larger than this.
+            assert!((f64::from(tanh(x)) - exact).abs() <= 4.0 * ulp.max(1e-44), "tanh({x:e}) = {:e}", tanh(x));
+            assert_eq!(tanh(-x).to_bits(), (-tanh(x)).to_bits());
+        }
+        assert_eq!((tanh(f32::INFINITY), tanh(f32::NEG_INFINITY)), (1.0, -1.0));
     }
 }

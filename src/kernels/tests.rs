@@ -25,18 +25,20 @@ fn multiply(
     tier: &'static Tier,
     team: &Team,
     weight: Weight,
-    gate: Option<Weight>,
-    norm: Option<(&[f32], f32)>,
+    gate: Option<Gate>,
+    norm: Option<Norm>,
     x: &[f32],
 ) -> Vec<f32> {
     let (tokens, mut source) = (x.len() / weight.cols(), x.to_vec());
     let mut out = vec![1.0f32; tokens * weight.rows()];
     let mut buffer = InputBuffer::default();
-    let needs = gate.map_or(weight.needs(), |gate| gate.needs().and(weight.needs()));
+    let needs = gate.map_or(weight.needs(), |gate| gate.weight.needs().and(weight.needs()));
     let inputs = buffer.inputs(tier, tokens, weight.cols(), needs);
     let prepare = Prepare { tier, source: Shared::new(&mut source), rows: None, norm, inputs };
     let stride = weight.rows();
-    let part = Part { weight, gate, bias: None, out: Shared::new(&mut out), stride, add: gate.is_none() };
+    let bias = norm.map(|norm| &norm.weight[..stride]);
+    let gelu = gate.is_some_and(|gate| gate.glu == Glu::Oai);
+    let part = Part { weight, gate, bias, gelu, out: Shared::new(&mut out), stride, add: gate.is_none() };
     let matmul = Matmul::new(tier, inputs, vec![part]);
     team.run(&[&prepare as &dyn Phase, &matmul]).unwrap();
     out
@@ -85,6 +87,8 @@ proptest! {
     #[test]
     fn gated_products_are_those_of_the_scalar_tier(
         gate_type in prop::sample::select(vec![TensorType::Q4_K, TensorType::Q8_0, TensorType::F32]),
+        glu in prop::sample::select(vec![Glu::Silu, Glu::Gelu, Glu::Oai]),
+        kind in prop::sample::select(vec![NormKind::Rms, NormKind::Layer]),
         tokens in 1usize..12,
         (gate, up) in (ordinary_row(TensorType::Q4_K, 33), ordinary_row(TensorType::Q6_K, 33)),
         seed in activations(12 * 256),
@@ -96,11 +100,13 @@ proptest! {
             _ => (0..33 * 256).flat_map(|i| (i as f32 * 1e-3).sin().to_le_bytes()).collect(),
         };
         let (gate, up) = (Weight::new(gate_type, &bytes, 33, 256), Weight::new(TensorType::Q6_K, &up, 33, 256));
-        let norm = [0.5f32; 256];
+        let numbers = [0.5f32; 256];
+        let norm = Some(Norm { kind, weight: &numbers, bias: &numbers, eps: 1e-5 });
+        let gate = Some(Gate { weight: gate, bias: Some(&numbers[..33]), glu });
         let x = &seed[..tokens * 256];
-        let expected = bits(&multiply(&SCALAR, &one, up, Some(gate), Some((&norm, 1e-5)), x));
+        let expected = bits(&multiply(&SCALAR, &one, up, gate, norm, x));
         for tier in available() {
-            prop_assert_eq!(&bits(&multiply(tier, &one, up, Some(gate), Some((&norm, 1e-5)), x)), &expected, "{}", tier.name);
+            prop_assert_eq!(&bits(&multiply(tier, &one, up, gate, norm, x)), &expected, "{}", tier.name);
         }
     }
 
@@ -110,12 +116,26 @@ proptest! {
     ) {
         for tier in available() {
             let run = |tier: &Tier| {
-                let (mut norm, mut glu) = (vec![0.0; len], vec![0.0; len]);
+                let (mut norm, mut all) = (vec![0.0; len], Vec::new());
                 let (mut a, mut b) = (vec![crate::quant::Act256::ZERO; 5], vec![crate::quant::Act32x8::ZERO; 5]);
                 // SAFETY: an available tier, slices of fitting lengths.
                 unsafe {
                     (tier.rms_norm)(&x[..len], &w[..len], eps, &mut norm);
-                    (tier.swiglu)(&x[..len], &w[..len], &mut glu);
+                    all.extend(bits(&norm));
+                    for bias in [&[][..], &w[len..2 * len]] {
+                        (tier.layer_norm)(&x[..len], &w[..len], bias, eps, &mut norm);
+                        all.extend(bits(&norm));
+                    }
+                    for kind in [Glu::Silu, Glu::Gelu, Glu::Oai] {
+                        (tier.glu)(kind, &x[..len], &w[..len], &mut norm);
+                        all.extend(bits(&norm));
+                    }
+                    norm.copy_from_slice(&x[..len]);
+                    (tier.gelu)(&mut norm);
+                    all.extend(bits(&norm));
+                    norm.copy_from_slice(&x[..len]);
+                    (tier.soft_cap)(0.01 + 100.0 * eps, &mut norm);
+                    all.extend(bits(&norm));
                     (tier.quantize_256)(&x, &mut a);
                     (tier.quantize_32)(&x, &mut b);
                 }
@@ -123,7 +143,7 @@ proptest! {
                 let d: Vec<f32> = a.iter().map(|a| a.d).chain(b.iter().flat_map(|b| b.d)).collect();
                 let sums: Vec<i32> =
                     a.iter().flat_map(|a| a.sums16.map(i32::from)).chain(b.iter().flat_map(|b| b.sums)).collect();
-                (bits(&norm), bits(&glu), q, bits(&d), sums)
+                (all, q, bits(&d), sums)
             };
             prop_assert_eq!(run(tier), run(&SCALAR), "{}", tier.name);
         }
@@ -158,6 +178,8 @@ fn attention(
         let mut table = vec![0.0f32; rows * 2 * frequencies.len()];
         let table = Shared::new(&mut table);
         let queries = Shared::new(&mut q);
+        let norms: (Vec<f32>, Vec<f32>) =
+            (0..head_dim).map(|i| (1.0 + noise(4, i) / 4.0, 1.5 - noise(5, i) / 4.0)).unzip();
         let tasks = tasks(&spans, heads, kv_heads);
         let fill = RotationTable { spans: &spans, frequencies: &frequencies, magnitude: 1.1, table };
         let store = Store {
@@ -170,10 +192,13 @@ fn attention(
             queries,
             keys: Shared::new(&mut k),
             values: Shared::new(&mut v),
+            norms: Some([&norms.0, &norms.1].map(|w| Norm { kind: NormKind::Rms, weight: w, bias: &[], eps: 1e-5 })),
+            norm_rows: false,
             rotation: Rotation::Interleaved,
             table,
             pairs: frequencies.len(),
             query_scale: 0.2,
+            temperature: None,
         };
         let attend = Attend {
             tier,
@@ -184,8 +209,8 @@ fn attention(
             layer: 1,
             heads,
             window,
-            softcap: 0.0,
-            sinks: None,
+            softcap: window.map_or(0.0, |_| 3.0),
+            sinks: window.map(|_| &[-1.0, 0.0, 0.5, 1.0, 2.0, f32::NEG_INFINITY][..]),
             queries,
             out: Shared::new(&mut out),
         };

@@ -4,7 +4,7 @@ use super::{
         attention::{self, Heads, KvFormat, QueryRow},
         panel::{GROUP_ROWS, Tile32, Tile256},
     },
-    scalar,
+    scalar::{self, Glu},
 };
 use crate::{
     gguf::TensorType,
@@ -30,7 +30,11 @@ pub struct Tier {
     /// Whether many tokens go through panels; otherwise the functions above do them all.
     pub panels: Option<Panels>,
     pub rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
-    pub swiglu: unsafe fn(&[f32], &[f32], &mut [f32]),
+    /// [`scalar::layer_norm`].
+    pub layer_norm: LayerNorm,
+    pub glu: unsafe fn(Glu, &[f32], &[f32], &mut [f32]),
+    pub gelu: unsafe fn(&mut [f32]),
+    pub soft_cap: unsafe fn(f32, &mut [f32]),
     pub quantize_256: unsafe fn(&[f32], &mut [Act256]),
     pub quantize_32: unsafe fn(&[f32], &mut [Act32x8]),
     /// [`attention::attend`].
@@ -39,6 +43,7 @@ pub struct Tier {
     pub append: unsafe fn(KvFormat, usize, *const f32, *const f32, usize, *mut u8, *mut u8),
 }
 
+type LayerNorm = unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32]);
 type RowsFloat = unsafe fn(TensorType, *const u8, usize, usize, *const f32, usize, *mut f32, *mut f32, usize);
 
 /// [`super::generic::panel::group_256`] and `group_32`.
@@ -118,8 +123,20 @@ macro_rules! generic_tier {
             unsafe { vector::rms_norm::<$Machine>(x, weight, eps, out) }
         }
         $(#[target_feature(enable = $feature)])+
-        unsafe fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
-            unsafe { vector::swiglu::<$Machine>(gate, up, out) }
+        unsafe fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+            unsafe { vector::layer_norm::<$Machine>(x, weight, bias, eps, out) }
+        }
+        $(#[target_feature(enable = $feature)])+
+        unsafe fn glu(kind: $crate::kernels::scalar::Glu, gate: &[f32], up: &[f32], out: &mut [f32]) {
+            unsafe { vector::glu::<$Machine>(kind, gate, up, out) }
+        }
+        $(#[target_feature(enable = $feature)])+
+        unsafe fn gelu(x: &mut [f32]) {
+            unsafe { vector::gelu::<$Machine>(x) }
+        }
+        $(#[target_feature(enable = $feature)])+
+        unsafe fn soft_cap(cap: f32, x: &mut [f32]) {
+            unsafe { vector::soft_cap::<$Machine>(cap, x) }
         }
         $(#[target_feature(enable = $feature)])+
         unsafe fn quantize_256(row: &[f32], out: &mut [Act256]) {
@@ -141,7 +158,10 @@ macro_rules! generic_tier {
             rows_float,
             panels: Some(Panels { group_256, group_32, pack_256 }),
             rms_norm,
-            swiglu,
+            layer_norm,
+            glu,
+            gelu,
+            soft_cap,
             quantize_256,
             quantize_32,
             attend,
@@ -162,7 +182,10 @@ pub static SCALAR: Tier = Tier {
     rows_float: scalar_rows_float,
     panels: None,
     rms_norm: |x, weight, eps, out| scalar::rms_norm(x, weight, eps, out),
-    swiglu: |gate, up, out| scalar::swiglu(gate, up, out),
+    layer_norm: |x, weight, bias, eps, out| scalar::layer_norm(x, weight, bias, eps, out),
+    glu: |kind, gate, up, out| scalar::glu(kind, gate, up, out),
+    gelu: |x| x.iter_mut().for_each(|x| *x = scalar::gelu(*x)),
+    soft_cap: |cap, x| scalar::soft_cap(cap, x),
     quantize_256: |row, out| quant::quantize_256(row, out),
     quantize_32: |row, out| quant::quantize_32(row, out),
     attend: |heads, rows, scratch| {

@@ -4,14 +4,14 @@
 //! API of the package calls the same functions one layer at a time.
 use super::{
     Network,
-    weights::{Experts, FeedForward, Layer, Linear, Matrix},
+    layer::FeedForward,
+    weights::{Linear, Matrix, NormWeight},
 };
 use crate::{
     compute::{Aligned, Phase, Shared, Team, TeamPanic},
     kernels::{
-        InputBuffer, Inputs, KvFormat, Lookup, Matmul, Needs, Page, Part, Prepare, Tier,
-        attention::{Attend, Layout, RotationTable, Span, Store, Task, tasks},
-        mixture::{self, Combine},
+        InputBuffer, Inputs, KvFormat, Lookup, Matmul, Needs, Norm, Page, Part, Prepare, Residual, ScaleAndCap, Weight,
+        attention::{Attend, Layout, Rotation, RotationTable, Span, Store, Task, tasks},
         tier,
     },
 };
@@ -34,6 +34,8 @@ pub struct Batch<'a> {
     pub layout: Layout,
     /// Layer of the model that the pages' first layer is.
     pub first_layer: usize,
+    /// Positions that the sequences may grow to: some families rotate long sequences in another way.
+    pub context: usize,
 }
 
 impl Batch<'_> {
@@ -46,16 +48,38 @@ impl Batch<'_> {
 #[derive(Default)]
 pub struct Scratch {
     pub hidden: Aligned,
+    branch: Aligned,
+    /// One table for each kind of rotation.
+    rotations: [Aligned; 2],
+    attention: AttentionScratch,
+    feed_forward: super::feed_forward::Scratch,
+    normed: InputBuffer,
+    pub logits: Aligned,
+}
+
+#[derive(Default)]
+struct AttentionScratch {
     queries: Aligned,
     keys: Aligned,
     values: Aligned,
     attended: Aligned,
-    inner: Aligned,
-    rotations: Aligned,
-    inputs: [InputBuffer; 4],
-    router_logits: Aligned,
-    expert_results: Aligned,
-    pub logits: Aligned,
+    input: InputBuffer,
+    output: InputBuffer,
+}
+
+/// The phases of a job in the making.
+pub type Phases<'a> = Vec<Box<dyn Phase + 'a>>;
+
+pub fn run(team: &Team, phases: &Phases) -> Result<(), TeamPanic> {
+    let phases: Vec<&dyn Phase> = phases.iter().map(|phase| &**phase as &dyn Phase).collect();
+    team.run(&phases)
+}
+
+/// The residual stream, and room for what a part of a layer adds to it where that is not added at once.
+#[derive(Clone, Copy)]
+pub struct Stream<'a> {
+    pub hidden: Shared<'a, f32>,
+    pub branch: Shared<'a, f32>,
 }
 
 impl Network {
@@ -68,7 +92,10 @@ impl Network {
     /// `scratch.hidden` = embedding rows of the tokens.
     pub fn embed(&self, team: &Team, tokens: &[u32], scratch: &mut Scratch) -> Result<(), Stopped> {
         let out = Shared::new(scratch.hidden.get(tokens.len() * self.params.embedding_length));
-        team.run(&[&Lookup { table: self.weights.token_embedding.view(&self.gguf), rows: tokens, out }])?;
+        let table = self.weights.token_embedding.view(&self.gguf);
+        let mut phases: Phases = vec![Box::new(Lookup { table, rows: tokens, out })];
+        self.scale_and_cap(self.params.scales.embedding, 0.0, out, &mut phases);
+        run(team, &phases)?;
         Ok(())
     }
 
@@ -81,10 +108,15 @@ impl Network {
         scratch: &mut Scratch,
         stop: &dyn Fn() -> bool,
     ) -> Result<(), Stopped> {
-        let pairs = self.rope.frequencies.len();
-        let table = Shared::new(scratch.rotations.get(batch.rows() * 2 * pairs));
-        let (frequencies, magnitude) = (&self.rope.frequencies[..], self.rope.magnitude);
-        team.run(&[&RotationTable { spans: batch.spans, frequencies, magnitude, table }])?;
+        let mut tables: Phases = Vec::new();
+        for (rope, table) in self.ropes.kinds.iter().zip(&mut scratch.rotations) {
+            let frequencies = rope.frequencies(batch.context);
+            let table = Shared::new(table.get(batch.rows() * 2 * frequencies.len()));
+            let magnitude = rope.magnitude;
+            tables.push(Box::new(RotationTable { spans: batch.spans, frequencies, magnitude, table }));
+        }
+        run(team, &tables)?;
+        drop(tables);
         let tasks = tasks(batch.spans, self.params.heads, self.params.kv_heads);
         for index in layers {
             if stop() {
@@ -95,7 +127,7 @@ impl Network {
         Ok(())
     }
 
-    /// One layer: `x += attention(norm(x))`, then `x += feed_forward(norm(x))`.
+    /// One layer: `x += attention(norm(x))`, then `x += feed_forward(norm(x))`; or both of one `norm(x)`.
     fn layer(
         &self,
         team: &Team,
@@ -104,175 +136,171 @@ impl Network {
         tasks: &[Task],
         scratch: &mut Scratch,
     ) -> Result<(), TeamPanic> {
-        let (tier, params, weights) = (tier(), &self.params, &self.weights.layers[index]);
+        let layer = &self.weights.layers[index];
+        let len = batch.rows() * self.params.embedding_length;
+        let Scratch { hidden, branch, rotations, attention, feed_forward, .. } = scratch;
+        let stream = Stream { hidden: Shared::new(hidden.get(len)), branch: Shared::new(branch.get(len)) };
+        let mut phases = Phases::new();
+        let normed = self.attention(batch, index, tasks, rotations, stream, attention, &mut phases);
+        match &layer.ffn {
+            FeedForward::Experts(mixture) => self.experts(team, mixture, layer, stream, feed_forward, phases),
+            FeedForward::Dense(dense) => {
+                self.dense(dense, layer, layer.parallel.then_some(normed), stream, feed_forward, &mut phases);
+                run(team, &phases)
+            }
+        }
+    }
+
+    /// The attention half of a layer. What it gives back is its normed input.
+    #[allow(clippy::too_many_arguments)] // the parts of one scratch memory, borrowed one by one
+    fn attention<'a>(
+        &'a self,
+        batch: &'a Batch,
+        index: usize,
+        tasks: &'a [Task],
+        rotations: &'a mut [Aligned; 2],
+        stream: Stream<'a>,
+        scratch: &'a mut AttentionScratch,
+        phases: &mut Phases<'a>,
+    ) -> Inputs<'a> {
+        let (tier, params, layer) = (tier(), &self.params, &self.weights.layers[index]);
         let (rows, n) = (batch.rows(), params.embedding_length);
         let (query_len, kv_len) = (params.heads * params.head_dim, params.kv_heads * params.head_dim);
-        let Scratch { hidden, queries, keys, values, attended, inner, rotations, inputs, .. } = scratch;
-        let [attention_in, attention_out, ffn_in, ffn_inner] = inputs;
-        let x = Shared::new(hidden.get(rows * n));
+        let AttentionScratch { queries, keys, values, attended, input, output } = scratch;
         let queries = Shared::new(queries.get(rows * query_len));
         let keys = Shared::new(keys.get(rows * kv_len));
         let values = Shared::new(values.get(rows * kv_len));
         let attended = Shared::new(attended.get(rows * query_len));
-        let pairs = self.rope.frequencies.len();
-        let table = Shared::new(rotations.get(rows * 2 * pairs));
-        let layer = index - batch.first_layer;
+        let (rotation, pairs, table) = match self.ropes.of(index, params) {
+            Some(kind) => {
+                let pairs = self.ropes.kinds[kind].frequencies(batch.context).len();
+                (self.family.rotation, pairs, Shared::new(rotations[kind].get(rows * 2 * pairs)))
+            }
+            None => (Rotation::None, 0, Shared::new(&mut [][..])),
+        };
 
-        let needs = self.needs(&[&weights.attn_q.weight, &weights.attn_k.weight, &weights.attn_v.weight]);
-        let normed = attention_in.inputs(tier, rows, n, needs);
-        let norm = prepare(tier, x, Some((&weights.attn_norm, params.rms_norm_eps)), normed);
-        let qkv = Matmul::new(
-            tier,
-            normed,
-            vec![
-                self.linear(&weights.attn_q, queries),
-                self.linear(&weights.attn_k, keys),
-                self.linear(&weights.attn_v, values),
-            ],
-        );
-        let store = Store {
+        let mut needs = self.needs(&[&layer.attn_q.weight, &layer.attn_k.weight, &layer.attn_v.weight]);
+        if let (true, FeedForward::Dense(dense)) = (layer.parallel, &layer.ffn) {
+            needs = needs.and(dense.needs(self));
+        }
+        let normed = input.inputs(tier, rows, n, needs);
+        phases.push(Box::new(self.prepare(stream.hidden, layer.attn_norm.as_ref(), normed)));
+        let qkv = [(&layer.attn_q, queries), (&layer.attn_k, keys), (&layer.attn_v, values)];
+        let qkv = qkv.map(|(linear, out)| self.linear(linear, out));
+        phases.push(Box::new(Matmul::new(tier, normed, qkv.into())));
+        let cached = index - batch.first_layer;
+        phases.push(Box::new(Store {
             tier,
             spans: batch.spans,
             pages: batch.pages,
             layout: batch.layout,
-            layer,
+            layer: cached,
             heads: params.heads,
             queries,
             keys,
             values,
-            rotation: self.rotation(),
+            norms: layer.qk_norm.as_ref().map(|[q, k]| [self.norm(q), self.norm(k)]),
+            norm_rows: self.family.norms_rows(),
+            rotation,
             table,
             pairs,
-            query_scale: 1.0 / (params.head_dim as f32).sqrt(),
-        };
-        let attend = Attend {
+            query_scale: params.scales.attention,
+            temperature: params.temperature,
+        }));
+        phases.push(Box::new(Attend {
             tier,
             spans: batch.spans,
             tasks,
             pages: batch.pages,
             layout: batch.layout,
-            layer,
+            layer: cached,
             heads: params.heads,
-            window: None,
-            softcap: 0.0,
-            sinks: None,
+            window: params.window(index),
+            softcap: params.attention_cap,
+            sinks: layer.attn_sinks.as_deref(),
             queries,
             out: attended,
-        };
-        let mixed = attention_out.inputs(tier, rows, query_len, self.needs(&[&weights.attn_output.weight]));
-        let quantise = prepare(tier, attended, None, mixed);
-        let project = Matmul::new(tier, mixed, vec![Part { add: true, ..self.linear(&weights.attn_output, x) }]);
-        let attention: [&dyn Phase; 6] = [&norm, &qkv, &store, &attend, &quantise, &project];
-
-        let FeedForward::Dense { gate, up, down } = &weights.ffn else {
-            team.run(&attention)?;
-            return self.experts(team, rows, weights, scratch);
-        };
-        let ff = params.feed_forward_length;
-        let inner = Shared::new(inner.get(rows * ff));
-        let normed = ffn_in.inputs(tier, rows, n, self.needs(&[gate, up]));
-        let norm = prepare(tier, x, Some((&weights.ffn_norm, params.rms_norm_eps)), normed);
-        let gated = Part { gate: Some(gate.view(&self.gguf)), ..self.part(up, inner) };
-        let gate_up = Matmul::new(tier, normed, vec![gated]);
-        let shrunk = ffn_inner.inputs(tier, rows, ff, self.needs(&[down]));
-        let quantise = prepare(tier, inner, None, shrunk);
-        let project = Matmul::new(tier, shrunk, vec![Part { add: true, ..self.part(down, x) }]);
-        let feed_forward: [&dyn Phase; 4] = [&norm, &gate_up, &quantise, &project];
-        team.run(&[&attention[..], &feed_forward].concat())
+        }));
+        let mixed = output.inputs(tier, rows, query_len, self.needs(&[&layer.attn_output.weight]));
+        phases.push(Box::new(self.prepare(attended, None, mixed)));
+        self.project(&layer.attn_output, mixed, layer.attn_post_norm.as_ref(), stream, phases);
+        normed
     }
 
-    /// The feed-forward half of a layer with experts: every row goes to the few that its router prefers.
-    fn experts(&self, team: &Team, rows: usize, weights: &Layer, scratch: &mut Scratch) -> Result<(), TeamPanic> {
-        let FeedForward::Experts { router, gate, up, down } = &weights.ffn else {
-            unreachable!("called for layers with experts")
-        };
-        let (tier, params) = (tier(), &self.params);
-        let (n, ff, used) = (params.embedding_length, params.feed_forward_length, params.experts_used);
-        let Scratch { hidden, inner, inputs, router_logits, expert_results, .. } = scratch;
-        let [router_in, _, ffn_in, ffn_inner] = inputs;
-        let x = Shared::new(hidden.get(rows * n));
-        let norm = Some((&weights.ffn_norm[..], params.rms_norm_eps));
-
-        let logits = router_logits.get::<f32>(rows * params.experts);
-        let normed = router_in.inputs(tier, rows, n, self.needs(&[router]));
-        let route = Matmul::new(tier, normed, vec![self.part(router, Shared::new(logits))]);
-        team.run(&[&prepare(tier, x, norm, normed), &route])?;
-
-        // Rows grouped by expert; `places` says where in the groups each row's results are.
-        let mut groups: Vec<Vec<u32>> = vec![Vec::new(); params.experts];
-        let chosen: Vec<(u32, f32)> =
-            logits.chunks(params.experts).flat_map(|logits| mixture::choose(logits, used)).collect();
-        for (i, &(expert, _)) in chosen.iter().enumerate() {
-            groups[expert as usize].push((i / used) as u32);
+    /// The last product of a part of a layer, added to the residual stream: at once, or after its norm and scale.
+    pub(super) fn project<'a>(
+        &'a self,
+        linear: &'a Linear,
+        inputs: Inputs<'a>,
+        norm: Option<&'a NormWeight>,
+        stream: Stream<'a>,
+        phases: &mut Phases<'a>,
+    ) {
+        let add = norm.is_none() && self.params.scales.residual == 1.0;
+        let out = if add { stream.hidden } else { stream.branch };
+        phases.push(Box::new(Matmul::new(tier(), inputs, vec![Part { add, ..self.linear(linear, out) }])));
+        if !add {
+            phases.push(Box::new(self.residual(norm, stream)));
         }
-        let mut next: Vec<u32> =
-            groups.iter().scan(0, |start, group| Some(std::mem::replace(start, *start + group.len() as u32))).collect();
-        let starts = next.clone();
-        let places: Vec<(u32, f32)> = chosen
-            .iter()
-            .map(|&(expert, weight)| {
-                let place = &mut next[expert as usize];
-                *place += 1;
-                (*place - 1, weight)
-            })
-            .collect();
+    }
 
-        let results = expert_results.get::<f32>(rows * used * n);
-        for (expert, group) in groups.iter().enumerate().filter(|(_, group)| !group.is_empty()) {
-            let start = starts[expert] as usize;
-            let view = |experts: &Experts| experts.view(&self.gguf, expert);
-            let inner = Shared::new(inner.get(group.len() * ff));
-            let out = Shared::new(&mut results[start * n..(start + group.len()) * n]);
-            let normed = ffn_in.inputs(tier, group.len(), n, view(gate).needs().and(view(up).needs()));
-            let gather = Prepare { rows: Some(group), ..prepare(tier, x, norm, normed) };
-            let gated = Part { gate: Some(view(gate)), ..part(view(up), inner) };
-            let gate_up = Matmul::new(tier, normed, vec![gated]);
-            let shrunk = ffn_inner.inputs(tier, group.len(), ff, view(down).needs());
-            let quantise = prepare(tier, inner, None, shrunk);
-            let project = Matmul::new(tier, shrunk, vec![part(view(down), out)]);
-            team.run(&[&gather, &gate_up, &quantise, &project])?;
+    pub(super) fn residual<'a>(&'a self, norm: Option<&'a NormWeight>, stream: Stream<'a>) -> Residual<'a> {
+        Residual {
+            tier: tier(),
+            branch: stream.branch,
+            norm: norm.map(|norm| self.norm(norm)),
+            scale: self.params.scales.residual,
+            out: stream.hidden,
+            cols: self.params.embedding_length,
         }
-        let combine = Combine { slots: used, places: &places, results: Shared::new(results), out: x, cols: n };
-        team.run(&[&combine])
     }
 
     /// `scratch.logits` = logits of some rows of `scratch.hidden`, `[rows.len(), vocabulary]`.
     pub fn logits(&self, team: &Team, rows: &[u32], of: usize, scratch: &mut Scratch) -> Result<(), Stopped> {
-        let (tier, n) = (tier(), self.params.embedding_length);
-        let Scratch { hidden, logits, inputs: [normed, ..], .. } = scratch;
-        let x = Shared::new(hidden.get(of * n));
+        let (params, n, output) = (&self.params, self.params.embedding_length, &self.weights.output);
+        let Scratch { hidden, logits, normed, .. } = scratch;
         let logits = Shared::new(logits.get(rows.len() * self.vocabulary_size()));
-        let normed = normed.inputs(tier, rows.len(), n, self.needs(&[&self.weights.output]));
-        let norm = Some((&self.weights.output_norm[..], self.params.rms_norm_eps));
-        let norm = Prepare { rows: Some(rows), ..prepare(tier, x, norm, normed) };
-        let output = Matmul::new(tier, normed, vec![self.part(&self.weights.output, logits)]);
-        team.run(&[&norm, &output])?;
+        let normed = normed.inputs(tier(), rows.len(), n, self.needs(&[&output.weight]));
+        let norm = self.prepare(Shared::new(hidden.get(of * n)), Some(&self.weights.output_norm), normed);
+        let mut phases: Phases = vec![
+            Box::new(Prepare { rows: Some(rows), ..norm }),
+            Box::new(Matmul::new(tier(), normed, vec![self.linear(output, logits)])),
+        ];
+        self.scale_and_cap(params.scales.logits, params.logit_cap, logits, &mut phases);
+        run(team, &phases)?;
         Ok(())
     }
 
-    fn needs(&self, matrices: &[&Matrix]) -> Needs {
+    fn scale_and_cap<'a>(&self, scale: f32, cap: f32, values: Shared<'a, f32>, phases: &mut Phases<'a>) {
+        if scale != 1.0 || cap != 0.0 {
+            phases.push(Box::new(ScaleAndCap { tier: tier(), scale, cap, values }));
+        }
+    }
+
+    pub(super) fn needs(&self, matrices: &[&Matrix]) -> Needs {
         matrices.iter().fold(Needs::default(), |needs, matrix| needs.and(matrix.view(&self.gguf).needs()))
     }
 
-    fn part<'a>(&'a self, matrix: &Matrix, out: Shared<'a, f32>) -> Part<'a> {
-        part(matrix.view(&self.gguf), out)
+    pub(super) fn norm<'a>(&self, norm: &'a NormWeight) -> Norm<'a> {
+        norm.norm(self.family.norm, self.params.norm_eps)
     }
 
-    fn linear<'a>(&'a self, linear: &'a Linear, out: Shared<'a, f32>) -> Part<'a> {
-        Part { bias: linear.bias.as_deref(), ..self.part(&linear.weight, out) }
+    /// Norm (if any) and quantise rows of `source`.
+    pub(super) fn prepare<'a>(
+        &'a self,
+        source: Shared<'a, f32>,
+        norm: Option<&'a NormWeight>,
+        inputs: Inputs<'a>,
+    ) -> Prepare<'a> {
+        Prepare { tier: tier(), source, rows: None, norm: norm.map(|norm| self.norm(norm)), inputs }
+    }
+
+    pub(super) fn linear<'a>(&'a self, linear: &'a Linear, out: Shared<'a, f32>) -> Part<'a> {
+        Part { bias: linear.bias.as_deref(), ..part(linear.weight.view(&self.gguf), out) }
     }
 }
 
 /// A whole matrix whose output rows lie one after the other.
-fn part<'a>(weight: crate::kernels::Weight<'a>, out: Shared<'a, f32>) -> Part<'a> {
-    Part { stride: weight.rows(), weight, gate: None, bias: None, out, add: false }
-}
-
-fn prepare<'a>(
-    tier: &'static Tier,
-    source: Shared<'a, f32>,
-    norm: Option<(&'a [f32], f32)>,
-    inputs: Inputs<'a>,
-) -> Prepare<'a> {
-    Prepare { tier, source, rows: None, norm, inputs }
+pub(super) fn part<'a>(weight: Weight<'a>, out: Shared<'a, f32>) -> Part<'a> {
+    Part { stride: weight.rows(), weight, gate: None, bias: None, gelu: false, out, add: false }
 }

@@ -1,11 +1,15 @@
 //! Hyper-parameters, weight views, and one forward pass driven by a description of the family.
 //!
 //! Knows nothing of requests. Begin with `forward.rs`, which reads like the paper; `family.rs` says what differs between
-//! families, `params.rs` reads the numbers, `weights.rs` finds and checks the tensors.
+//! families, `params.rs` reads the numbers, `layer.rs` and `weights.rs` find and check the tensors.
 mod family;
+mod feed_forward;
 mod forward;
+mod layer;
 mod params;
 mod rope;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 pub use forward::{Batch, Scratch, Stopped};
@@ -13,10 +17,10 @@ pub use params::Params;
 
 use crate::{
     gguf::{self, Gguf},
-    kernels::{self, attention::Rotation},
+    kernels,
 };
 use family::Family;
-use rope::Rope;
+use rope::Ropes;
 use std::sync::Arc;
 use weights::Weights;
 
@@ -38,7 +42,7 @@ pub struct Network {
     gguf: Arc<Gguf>,
     pub params: Params,
     family: &'static Family,
-    rope: Rope,
+    ropes: Ropes,
     weights: Weights,
 }
 
@@ -47,16 +51,12 @@ impl Network {
         kernels::requested().map_err(Error::Unsupported)?;
         let (family, params) = Params::read(gguf.metadata())?;
         let weights = Weights::find(&gguf, &params, family)?;
-        let rope = Rope::new(gguf.metadata(), &gguf, &params)?;
-        Ok(Self { gguf, params, family, rope, weights })
+        let ropes = Ropes::new(gguf.metadata(), &gguf, &params, family)?;
+        Ok(Self { gguf, params, family, ropes, weights })
     }
 
     /// Rows of the embedding, which is also the number of logits.
     pub fn vocabulary_size(&self) -> usize {
         self.weights.token_embedding.rows()
-    }
-
-    fn rotation(&self) -> Rotation {
-        self.family.rotation
     }
 }

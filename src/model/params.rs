@@ -1,16 +1,22 @@
 //! Hyper-parameters, read from the metadata and checked.
 use super::{
     Error,
-    family::{FAMILIES, Family},
+    family::{FAMILIES, Family, LogitScale, Window},
 };
-use crate::gguf::Metadata;
+use crate::{
+    gguf::{Metadata, Value},
+    kernels::{NormKind, attention::Temperature},
+};
 
 /// The numbers of a model, by their usual names.
 #[derive(Debug, Clone)]
 pub struct Params {
     pub architecture: String,
+    /// That compute the next token. Layers that predict later ones (`nextn_predict_layers`) follow them in the file.
     pub layers: usize,
+    pub extra_layers: usize,
     pub embedding_length: usize,
+    /// Of layers without experts; 0 if the file gives none.
     pub feed_forward_length: usize,
     pub heads: usize,
     pub kv_heads: usize,
@@ -18,10 +24,41 @@ pub struct Params {
     /// Dimensions of a head that are rotated.
     pub rope_dim: usize,
     pub context_length: usize,
-    pub rms_norm_eps: f32,
+    pub norm_eps: f32,
     /// 0 for a dense model.
     pub experts: usize,
     pub experts_used: usize,
+    pub window: Option<SlidingWindow>,
+    pub scales: Scales,
+    pub attention_cap: f32,
+    pub logit_cap: f32,
+    pub temperature: Option<Temperature>,
+}
+
+/// Factors that some families multiply with; mostly 1.
+#[derive(Debug, Clone)]
+pub struct Scales {
+    pub embedding: f32,
+    pub residual: f32,
+    /// Of the scores.
+    pub attention: f32,
+    pub logits: f32,
+}
+
+/// Layers in which a row sees only the last positions.
+#[derive(Debug, Clone)]
+pub struct SlidingWindow {
+    /// Positions that a row sees, its own included.
+    pub size: usize,
+    layers: Pattern,
+}
+
+#[derive(Debug, Clone)]
+enum Pattern {
+    /// All layers but every n-th; 0: all.
+    AllBut(usize),
+    /// One for each layer.
+    Listed(Vec<bool>),
 }
 
 /// Larger than any model's number and small enough that no product of two overflows.
@@ -38,90 +75,253 @@ impl Params {
             let shown: String = architecture.chars().take(60).collect();
             Error::Unsupported(format!("architecture '{shown}' is not supported; supported: {}", known.join(", ")))
         })?;
-        let key = |name: &str| format!("{architecture}.{name}");
-        let optional = |name: &str| -> Result<Option<usize>, Error> {
-            let Some(value) = number(metadata, &key(name))? else { return Ok(None) };
-            if value == 0 || value > MOST {
-                return Err(Error::Bad(format!("{} is {value}, expected 1 to {MOST}", key(name))));
-            }
-            Ok(Some(value as usize))
-        };
-        let required = |name: &str| -> Result<usize, Error> {
-            optional(name)?.ok_or_else(|| Error::Bad(format!("metadata key '{}' is missing", key(name))))
-        };
-        let embedding_length = required("embedding_length")?;
-        let heads = required("attention.head_count")?;
-        let kv_heads = optional("attention.head_count_kv")?.unwrap_or(heads);
+        let keys = Keys { metadata, architecture: &architecture };
+        let embedding_length = keys.required("embedding_length")?;
+        let heads = keys.required("attention.head_count")?;
+        let kv_heads = keys.optional("attention.head_count_kv")?.unwrap_or(heads);
         if !heads.is_multiple_of(kv_heads) {
             return Err(Error::Bad(format!("{heads} heads cannot share {kv_heads} key/value heads")));
         }
-        let head_dim = match optional("attention.key_length")? {
-            Some(dim) => dim,
-            None if embedding_length.is_multiple_of(heads) => embedding_length / heads,
-            None => {
-                return Err(Error::Bad(format!(
-                    "embedding length {embedding_length} is not a multiple of {heads} heads"
-                )));
-            }
-        };
-        if let Some(value_length) = optional("attention.value_length")?
-            && value_length != head_dim
-        {
-            return Err(Error::Unsupported(format!(
-                "values of {value_length} dimensions beside keys of {head_dim} are not supported"
-            )));
-        }
-        let rope_dim = match metadata.u32(&key("rope.dimension_count"))? {
+        let head_dim = head_dim(&keys, embedding_length, heads)?;
+        let rope_dim = match metadata.u32(&keys.name("rope.dimension_count"))? {
             Some(n) if n as usize > head_dim || n % 2 == 1 => {
                 return Err(Error::Bad(format!(
                     "{} is {n}, expected an even number up to the head dimension {head_dim}",
-                    key("rope.dimension_count")
+                    keys.name("rope.dimension_count")
                 )));
             }
             Some(n) => n as usize,
+            None if head_dim % 2 == 1 => {
+                return Err(Error::Unsupported(format!(
+                    "heads of an odd number of dimensions ({head_dim}) cannot be rotated"
+                )));
+            }
             None => head_dim,
         };
-        let rms_norm_eps = metadata.f32(&key("attention.layer_norm_rms_epsilon"))?.ok_or_else(|| {
-            Error::Bad(format!("metadata key '{}' is missing", key("attention.layer_norm_rms_epsilon")))
+        let all_layers = keys.required("block_count")?;
+        let extra_layers = keys.number("nextn_predict_layers")?.unwrap_or(0) as usize;
+        let layers = all_layers.checked_sub(extra_layers).filter(|&layers| layers > 0).ok_or_else(|| {
+            Error::Bad(format!("{extra_layers} of {all_layers} layers predict later tokens, which leaves none"))
         })?;
-        if !(rms_norm_eps >= 0.0 && rms_norm_eps.is_finite()) {
-            return Err(Error::Bad(format!(
-                "{} is {rms_norm_eps}, expected a number of at least 0",
-                key("attention.layer_norm_rms_epsilon")
-            )));
-        }
-        let experts = number(metadata, &key("expert_count"))?.unwrap_or(0) as usize;
-        let experts_used = number(metadata, &key("expert_used_count"))?.unwrap_or(0) as usize;
+        let experts = keys.number("expert_count")?.unwrap_or(0) as usize;
+        let experts_used = keys.number("expert_used_count")?.unwrap_or(0) as usize;
         if experts > 1 << 16 || experts_used > experts || (experts > 0) != (experts_used > 0) {
             return Err(Error::Bad(format!("{experts_used} of {experts} experts cannot be used")));
         }
+        keys.refuse_unless("expert_group_count", &[0, 1])?;
+        let [attention_cap, logit_cap] = soft_caps(&keys, family)?;
+        let context_length = keys.required("context_length")?;
         let params = Self {
-            layers: required("block_count")?,
+            layers,
+            extra_layers,
             embedding_length,
-            feed_forward_length: required("feed_forward_length")?,
+            feed_forward_length: keys.optional("feed_forward_length")?.unwrap_or(0),
             heads,
             kv_heads,
             head_dim,
             rope_dim,
-            context_length: required("context_length")?,
-            rms_norm_eps,
+            context_length,
+            norm_eps: norm_eps(&keys, family.norm)?,
             experts,
             experts_used,
+            window: SlidingWindow::read(&keys, family.window, layers)?,
+            scales: Scales::read(&keys, family, embedding_length, heads, head_dim, layers)?,
+            attention_cap,
+            logit_cap,
+            temperature: temperature(&keys, family, context_length)?,
             architecture,
         };
         Ok((family, params))
     }
+
+    /// The window of a layer, if it has one.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        self.window.as_ref().filter(|window| window.has(layer)).map(|window| window.size)
+    }
 }
 
-/// An unsigned number. Some files give one per layer: those must be all the same here.
-fn number(metadata: &Metadata, key: &str) -> Result<Option<u32>, Error> {
-    if let Some(crate::gguf::Value::Array(array)) = metadata.get(key) {
+fn head_dim(keys: &Keys, embedding_length: usize, heads: usize) -> Result<usize, Error> {
+    let head_dim = match keys.optional("attention.key_length")? {
+        Some(dim) => dim,
+        None if embedding_length.is_multiple_of(heads) => embedding_length / heads,
+        None => {
+            return Err(Error::Bad(format!("embedding length {embedding_length} is not a multiple of {heads} heads")));
+        }
+    };
+    for other in ["attention.value_length", "attention.key_length_swa", "attention.value_length_swa"] {
+        if let Some(found) = keys.optional(other)?
+            && found != head_dim
+        {
+            return Err(Error::Unsupported(format!(
+                "{} is {found} where keys are of {head_dim} dimensions: that is not supported",
+                keys.name(other)
+            )));
+        }
+    }
+    Ok(head_dim)
+}
+
+fn norm_eps(keys: &Keys, kind: NormKind) -> Result<f32, Error> {
+    let key = match kind {
+        NormKind::Rms => "attention.layer_norm_rms_epsilon",
+        NormKind::Layer => "attention.layer_norm_epsilon",
+    };
+    let eps = keys
+        .metadata
+        .f32(&keys.name(key))?
+        .ok_or_else(|| Error::Bad(format!("metadata key '{}' is missing", keys.name(key))))?;
+    if !(eps >= 0.0 && eps.is_finite()) {
+        return Err(Error::Bad(format!("{} is {eps}, expected a number of at least 0", keys.name(key))));
+    }
+    Ok(eps)
+}
+
+fn soft_caps(keys: &Keys, family: &Family) -> Result<[f32; 2], Error> {
+    let mut caps = [0.0; 2];
+    let names = ["attn_logit_softcapping", "final_logit_softcapping"];
+    for ((cap, name), default) in caps.iter_mut().zip(names).zip(family.soft_caps) {
+        if let Some(default) = default {
+            *cap = keys.factor(name, default)?;
+        }
+    }
+    Ok(caps)
+}
+
+fn temperature(keys: &Keys, family: &Family, context_length: usize) -> Result<Option<Temperature>, Error> {
+    let slope = if family.temperature { keys.factor("attention.temperature_scale", 0.0)? } else { 0.0 };
+    let step = keys.optional("rope.scaling.original_context_length")?.unwrap_or(context_length);
+    Ok((slope != 0.0).then_some(Temperature { slope, step }))
+}
+
+impl Scales {
+    fn read(
+        keys: &Keys,
+        family: &Family,
+        embedding_length: usize,
+        heads: usize,
+        head_dim: usize,
+        layers: usize,
+    ) -> Result<Self, Error> {
+        // Vaswani et al. 2017: 1 / sqrt of the dimension of a head.
+        let width = if family.scaled_by_width == Some(layers) { embedding_length / heads } else { head_dim };
+        let attention = 1.0 / (width as f32).sqrt();
+        let embedding = if family.root_embedding { (embedding_length as f32).sqrt() } else { 1.0 };
+        // 0 means none, as does absence.
+        let multiplier = |name: &str, default: f32| -> Result<f32, Error> {
+            let value = if family.multipliers { keys.factor(name, default)? } else { default };
+            Ok(if value == 0.0 { default } else { value })
+        };
+        let logits = match (family.logit_scale, keys.factor("logit_scale", 0.0)?) {
+            (LogitScale::None, _) | (LogitScale::Multiply, 0.0) => 1.0,
+            (LogitScale::Multiply, scale) => scale,
+            (LogitScale::Divide, 0.0) => {
+                return Err(Error::Bad(format!("'{}' is missing or 0", keys.name("logit_scale"))));
+            }
+            (LogitScale::Divide, scale) => 1.0 / scale,
+        };
+        Ok(Self {
+            embedding: multiplier("embedding_scale", embedding)?,
+            residual: multiplier("residual_scale", 1.0)?,
+            attention: multiplier("attention.scale", attention)?,
+            logits,
+        })
+    }
+}
+
+impl SlidingWindow {
+    fn read(keys: &Keys, rule: Window, layers: usize) -> Result<Option<Self>, Error> {
+        let (all_but, default) = match rule {
+            Window::None => return Ok(None),
+            Window::AllBut(n) => (n, 0),
+            Window::AllButDefault4096(n) => (n, 4096),
+            Window::OfLayers { layers: of, all_but } if of == layers => (all_but, 4096),
+            Window::OfLayers { .. } => return Ok(None),
+        };
+        let size = keys.number("attention.sliding_window")?.unwrap_or(default) as usize;
+        let pattern = keys.name("attention.sliding_window_pattern");
+        let layers = match keys.metadata.get(&pattern) {
+            Some(Value::Array(array)) => {
+                let listed: Vec<bool> = array
+                    .values()
+                    .map(|value| match value {
+                        Value::Bool(windowed) => Ok(windowed),
+                        Value::U32(n) => Ok(n != 0),
+                        Value::I32(n) => Ok(n != 0),
+                        _ => Err(Error::Bad(format!("'{pattern}' is an array of neither truth values nor numbers"))),
+                    })
+                    .collect::<Result<_, _>>()?;
+                if listed.len() < layers {
+                    return Err(Error::Bad(format!("'{pattern}' has {} entries for {layers} layers", listed.len())));
+                }
+                Pattern::Listed(listed)
+            }
+            _ => Pattern::AllBut(keys.metadata.u32(&pattern)?.map_or(all_but, |n| n as usize)),
+        };
+        // 0 means none, as does its absence.
+        Ok((size > 0).then_some(Self { size, layers }))
+    }
+
+    fn has(&self, layer: usize) -> bool {
+        match &self.layers {
+            Pattern::AllBut(0) => true,
+            Pattern::AllBut(n) => layer % n != n - 1,
+            Pattern::Listed(listed) => listed[layer],
+        }
+    }
+}
+
+/// The keys of a model's architecture.
+pub struct Keys<'a> {
+    pub metadata: &'a Metadata,
+    pub architecture: &'a str,
+}
+
+impl Keys<'_> {
+    pub fn name(&self, name: &str) -> String {
+        format!("{}.{name}", self.architecture)
+    }
+
+    /// A size: 1 or more.
+    pub fn optional(&self, name: &str) -> Result<Option<usize>, Error> {
+        let Some(value) = self.number(name)? else { return Ok(None) };
+        if value == 0 || value > MOST {
+            return Err(Error::Bad(format!("{} is {value}, expected 1 to {MOST}", self.name(name))));
+        }
+        Ok(Some(value as usize))
+    }
+
+    fn required(&self, name: &str) -> Result<usize, Error> {
+        self.optional(name)?.ok_or_else(|| Error::Bad(format!("metadata key '{}' is missing", self.name(name))))
+    }
+
+    /// A finite number.
+    pub fn factor(&self, name: &str, default: f32) -> Result<f32, Error> {
+        let value = self.metadata.f32(&self.name(name))?.unwrap_or(default);
+        if !value.is_finite() {
+            return Err(Error::Bad(format!("{} is {value}, expected a finite number", self.name(name))));
+        }
+        Ok(value)
+    }
+
+    /// Something else would have to be computed if this key had another value.
+    fn refuse_unless(&self, name: &str, known: &[u32]) -> Result<(), Error> {
+        match self.number(name)? {
+            Some(value) if !known.contains(&value) => {
+                Err(Error::Unsupported(format!("{} is {value}: that is not supported", self.name(name))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An unsigned number. Some files give one per layer: those must be all the same here.
+    fn number(&self, name: &str) -> Result<Option<u32>, Error> {
+        let key = self.name(name);
+        let Some(Value::Array(array)) = self.metadata.get(&key) else { return Ok(self.metadata.u32(&key)?) };
         let mut numbers = array.ints().ok_or_else(|| Error::Bad(format!("'{key}' is an array of no numbers")))?;
         let first = numbers.next().ok_or_else(|| Error::Bad(format!("'{key}' is an empty array")))?;
         if numbers.any(|n| n != first) {
             return Err(Error::Unsupported(format!("'{key}' differs from layer to layer: that is not supported")));
         }
-        return u32::try_from(first).map(Some).map_err(|_| Error::Bad(format!("'{key}' holds {first}")));
+        u32::try_from(first).map(Some).map_err(|_| Error::Bad(format!("'{key}' holds {first}")))
     }
-    Ok(metadata.u32(key)?)
 }

@@ -2,14 +2,16 @@
 use super::{Error, Family, Params};
 use crate::{
     gguf::{Gguf, TensorInfo},
-    kernels::Weight,
+    kernels::{Norm, NormKind, Weight},
     quant,
 };
+use std::{cell::RefCell, collections::HashSet};
 
-/// A matrix in the file.
+/// A matrix in the file: some rows of a tensor.
 #[derive(Debug, Clone)]
 pub struct Matrix {
     tensor: TensorInfo,
+    first_row: usize,
     rows: usize,
     cols: usize,
 }
@@ -20,122 +22,104 @@ impl Matrix {
     }
 
     pub fn view<'a>(&self, gguf: &'a Gguf) -> Weight<'a> {
-        Weight::new(self.tensor.ty, gguf.data(&self.tensor), self.rows, self.cols)
+        self.at(gguf, self.first_row)
+    }
+
+    fn at<'a>(&self, gguf: &'a Gguf, first_row: usize) -> Weight<'a> {
+        let row_bytes = self.cols / self.tensor.ty.block_len() * self.tensor.ty.block_bytes();
+        let data = &gguf.data(&self.tensor)[first_row * row_bytes..(first_row + self.rows) * row_bytes];
+        Weight::new(self.tensor.ty, data, self.rows, self.cols)
     }
 }
 
 /// Equal matrices of all experts, one after the other in one tensor.
 #[derive(Debug, Clone)]
 pub struct Experts {
-    tensor: TensorInfo,
-    rows: usize,
-    cols: usize,
+    first: Matrix,
+    /// `[experts, rows]`.
+    bias: Option<Vec<f32>>,
 }
 
 impl Experts {
+    pub fn rows(&self) -> usize {
+        self.first.rows
+    }
+
     pub fn view<'a>(&self, gguf: &'a Gguf, expert: usize) -> Weight<'a> {
-        let bytes = self.rows * (self.cols / self.tensor.ty.block_len()) * self.tensor.ty.block_bytes();
-        let data = &gguf.data(&self.tensor)[expert * bytes..(expert + 1) * bytes];
-        Weight::new(self.tensor.ty, data, self.rows, self.cols)
+        self.first.at(gguf, expert * self.first.rows)
+    }
+
+    pub fn bias(&self, expert: usize) -> Option<&[f32]> {
+        let rows = self.first.rows;
+        self.bias.as_ref().map(|bias| &bias[expert * rows..(expert + 1) * rows])
     }
 }
 
-pub struct Weights {
-    pub token_embedding: Matrix,
-    pub layers: Vec<Layer>,
-    pub output_norm: Vec<f32>,
-    /// The embedding again where the file has no output matrix of its own.
-    pub output: Matrix,
-}
-
-/// The weights of one layer, by their names in the file.
-pub struct Layer {
-    pub attn_norm: Vec<f32>,
-    pub attn_q: Linear,
-    pub attn_k: Linear,
-    pub attn_v: Linear,
-    pub attn_output: Linear,
-    pub ffn_norm: Vec<f32>,
-    pub ffn: FeedForward,
-}
-
 /// A matrix and, in some models, a bias.
+#[derive(Debug, Clone)]
 pub struct Linear {
     pub weight: Matrix,
     pub bias: Option<Vec<f32>>,
 }
 
-pub enum FeedForward {
-    Dense { gate: Matrix, up: Matrix, down: Matrix },
-    Experts { router: Matrix, gate: Experts, up: Experts, down: Experts },
+/// The weight of a norm and, in some models, its bias.
+#[derive(Debug)]
+pub struct NormWeight {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
 }
 
-impl Weights {
-    pub fn find(gguf: &Gguf, params: &Params, _: &Family) -> Result<Self, Error> {
-        let find = Finder { gguf };
-        let n = params.embedding_length;
-        let embedding = find.tensor("token_embd.weight")?;
-        let vocabulary = *embedding.shape.first().unwrap_or(&0);
-        let token_embedding = find.matrix("token_embd.weight", vocabulary, n)?;
-        let output = match gguf.tensor("output.weight") {
-            Some(_) => find.matrix("output.weight", vocabulary, n)?,
-            None => token_embedding.clone(),
-        };
-        // Not a capacity: the number of layers is not checked against the file yet.
-        let mut layers = Vec::new();
-        for i in 0..params.layers {
-            layers.push(Layer::find(&find, params, i)?);
-        }
-        Ok(Self { token_embedding, layers, output_norm: find.vector("output_norm.weight", n)?, output })
+impl NormWeight {
+    pub fn norm(&self, kind: NormKind, eps: f32) -> Norm<'_> {
+        Norm { kind, weight: &self.weight, bias: &self.bias, eps }
     }
 }
 
-impl Layer {
-    fn find(find: &Finder, params: &Params, i: usize) -> Result<Self, Error> {
-        let name = |part: &str| format!("blk.{i}.{part}");
-        let (n, ff) = (params.embedding_length, params.feed_forward_length);
-        let (queries, keys) = (params.heads * params.head_dim, params.kv_heads * params.head_dim);
-        let linear = |part: &str, rows, cols| -> Result<Linear, Error> {
-            let bias = name(&format!("{part}.bias"));
-            Ok(Linear {
-                weight: find.matrix(&name(&format!("{part}.weight")), rows, cols)?,
-                bias: find.gguf.tensor(&bias).map(|_| find.vector(&bias, rows)).transpose()?,
-            })
+pub struct Weights {
+    pub token_embedding: Matrix,
+    pub layers: Vec<super::layer::Layer>,
+    pub output_norm: NormWeight,
+    /// The embedding again where the file has no output matrix of its own.
+    pub output: Linear,
+}
+
+impl Weights {
+    pub fn find(gguf: &Gguf, params: &Params, family: &Family) -> Result<Self, Error> {
+        let find = Finder { gguf, found: RefCell::default() };
+        let n = params.embedding_length;
+        let vocabulary = *find.tensor("token_embd.weight")?.shape.first().unwrap_or(&0);
+        let token_embedding = find.matrix("token_embd.weight", vocabulary, n)?;
+        let output = match find.has("output.weight") {
+            true => find.matrix("output.weight", vocabulary, n)?,
+            false => token_embedding.clone(),
         };
-        let ffn = if params.experts > 0 {
-            FeedForward::Experts {
-                router: find.matrix(&name("ffn_gate_inp.weight"), params.experts, n)?,
-                gate: find.experts(&name("ffn_gate_exps.weight"), params.experts, ff, n)?,
-                up: find.experts(&name("ffn_up_exps.weight"), params.experts, ff, n)?,
-                down: find.experts(&name("ffn_down_exps.weight"), params.experts, n, ff)?,
-            }
-        } else {
-            FeedForward::Dense {
-                gate: find.matrix(&name("ffn_gate.weight"), ff, n)?,
-                up: find.matrix(&name("ffn_up.weight"), ff, n)?,
-                down: find.matrix(&name("ffn_down.weight"), n, ff)?,
-            }
-        };
-        Ok(Self {
-            attn_norm: find.vector(&name("attn_norm.weight"), n)?,
-            attn_q: linear("attn_q", queries, n)?,
-            attn_k: linear("attn_k", keys, n)?,
-            attn_v: linear("attn_v", keys, n)?,
-            attn_output: linear("attn_output", n, queries)?,
-            ffn_norm: find.vector(&name("ffn_norm.weight"), n)?,
-            ffn,
-        })
+        let output = Linear { weight: output, bias: find.vector_if_present("output.bias", vocabulary)? };
+        // Not a capacity: the number of layers is not checked against the file yet.
+        let mut layers = Vec::new();
+        for i in 0..params.layers {
+            layers.push(super::layer::Layer::find(&find, params, family, i)?);
+        }
+        let output_norm = find.norm("output_norm", &[n])?;
+        find.refuse_others(params)?;
+        Ok(Self { token_embedding, layers, output_norm, output })
     }
 }
 
 /// Looks tensors up by name and checks them.
-struct Finder<'a> {
+pub struct Finder<'a> {
     gguf: &'a Gguf,
+    found: RefCell<HashSet<String>>,
 }
 
 impl Finder<'_> {
-    fn tensor(&self, name: &str) -> Result<&TensorInfo, Error> {
-        self.gguf.tensor(name).ok_or_else(|| Error::Bad(format!("tensor '{name}' is missing")))
+    pub fn has(&self, name: &str) -> bool {
+        self.gguf.tensor(name).is_some()
+    }
+
+    pub fn tensor(&self, name: &str) -> Result<&TensorInfo, Error> {
+        let tensor = self.gguf.tensor(name).ok_or_else(|| Error::Bad(format!("tensor '{name}' is missing")))?;
+        self.found.borrow_mut().insert(name.to_owned());
+        Ok(tensor)
     }
 
     fn shaped(&self, name: &str, shape: &[usize]) -> Result<&TensorInfo, Error> {
@@ -152,25 +136,86 @@ impl Finder<'_> {
         Ok(tensor)
     }
 
-    fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix, Error> {
-        Ok(Matrix { tensor: self.shaped(name, &[rows, cols])?.clone(), rows, cols })
+    pub fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix, Error> {
+        Ok(Matrix { tensor: self.shaped(name, &[rows, cols])?.clone(), first_row: 0, rows, cols })
     }
 
-    fn experts(&self, name: &str, experts: usize, rows: usize, cols: usize) -> Result<Experts, Error> {
-        Ok(Experts { tensor: self.shaped(name, &[experts, rows, cols])?.clone(), rows, cols })
+    /// A matrix that others may follow in the same tensor, which has `all` rows.
+    pub fn rows_of(&self, name: &str, all: usize, first_row: usize, rows: usize, cols: usize) -> Result<Matrix, Error> {
+        Ok(Matrix { first_row, rows, ..self.matrix(name, all, cols)? })
     }
 
-    fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, Error> {
-        numbers(self.gguf, self.tensor(name)?, len)
+    /// A vector as a matrix of one row.
+    pub fn row(&self, name: &str, cols: usize) -> Result<Matrix, Error> {
+        Ok(Matrix { tensor: self.shaped(name, &[cols])?.clone(), first_row: 0, rows: 1, cols })
+    }
+
+    /// `name.weight` and, if it is there, `name.bias`.
+    pub fn linear(&self, name: &str, rows: usize, cols: usize) -> Result<Linear, Error> {
+        Ok(Linear {
+            weight: self.matrix(&format!("{name}.weight"), rows, cols)?,
+            bias: self.vector_if_present(&format!("{name}.bias"), rows)?,
+        })
+    }
+
+    /// Matrices of `experts` experts and, if they are there, their biases.
+    pub fn experts(&self, name: &str, experts: usize, rows: usize, cols: usize) -> Result<Experts, Error> {
+        let tensor = self.shaped(&format!("{name}.weight"), &[experts, rows, cols])?.clone();
+        let bias = format!("{name}.bias");
+        let bias = self.has(&bias).then(|| self.numbers(&bias, &[experts, rows])).transpose()?;
+        Ok(Experts { first: Matrix { tensor, first_row: 0, rows, cols }, bias })
+    }
+
+    pub fn numbers(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
+        numbers(self.gguf, self.tensor(name)?, shape)
+    }
+
+    pub fn vector_if_present(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>, Error> {
+        self.has(name).then(|| self.numbers(name, &[len])).transpose()
+    }
+
+    /// `name.weight` and, if it is there, `name.bias`.
+    pub fn norm(&self, name: &str, shape: &[usize]) -> Result<NormWeight, Error> {
+        let bias = format!("{name}.bias");
+        Ok(NormWeight {
+            weight: self.numbers(&format!("{name}.weight"), shape)?,
+            bias: if self.has(&bias) { self.numbers(&bias, shape)? } else { Vec::new() },
+        })
+    }
+
+    /// A tensor that nobody looked for is a part that this version does not compute: the answer would be wrong.
+    fn refuse_others(&self, params: &Params) -> Result<(), Error> {
+        let found = self.found.borrow();
+        let known = |name: &str| {
+            let later = |layer: &str| layer.parse().is_ok_and(|i: usize| i >= params.layers);
+            let mut parts = name.split('.');
+            found.contains(name)
+                || ["rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"].contains(&name)
+                || params.extra_layers > 0 && parts.next() == Some("blk") && parts.next().is_some_and(later)
+        };
+        match self.gguf.tensors().iter().find(|tensor| !known(&tensor.name)) {
+            Some(tensor) => {
+                let shown: String = tensor.name.chars().take(60).collect();
+                let architecture = &params.architecture;
+                Err(Error::Unsupported(format!(
+                    "tensor '{shown}' has no place in architecture '{architecture}' as this version knows it"
+                )))
+            }
+            None => Ok(()),
+        }
     }
 }
 
 /// A small tensor of plain numbers, copied.
-pub fn numbers(gguf: &Gguf, tensor: &TensorInfo, len: usize) -> Result<Vec<f32>, Error> {
-    if tensor.shape != [len] {
-        return Err(Error::Bad(format!("tensor '{}' should be [{len}] but is {:?}", tensor.name, tensor.shape)));
+pub fn numbers(gguf: &Gguf, tensor: &TensorInfo, shape: &[usize]) -> Result<Vec<f32>, Error> {
+    if tensor.shape != shape {
+        return Err(Error::Bad(format!("tensor '{}' should be {shape:?} but is {:?}", tensor.name, tensor.shape)));
     }
-    let mut out = vec![0.0; len];
+    if tensor.ty.block_len() != 1 {
+        let (name, ty) = (&tensor.name, tensor.ty.name());
+        return Err(Error::Unsupported(format!("tensor '{name}' is of type {ty}, expected plain numbers")));
+    }
+    let mut out = vec![0.0; shape.iter().product()];
     quant::dequantize_row(tensor.ty, gguf.data(tensor), &mut out)
         .map_err(|e| Error::Unsupported(format!("tensor '{}': {e}", tensor.name)))?;
     Ok(out)

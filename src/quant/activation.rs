@@ -6,8 +6,9 @@
 //! - Blocks of 32 ([`Act32x8`]): for each of four scales `amax / top` ([`TOPS`]), where `amax` is the largest magnitude,
 //!   the codes, and the scale that fits these codes best by least squares, `d = (amax / top) * (fit / squares)` with
 //!   `fit = sum(x' q)`, `x' = x * (top / amax)`, `squares = sum(q q)`. The one that leaves the least error is taken: the
-//!   largest `(fit / top)² / squares`, the first of equals. (About a tenth less error than `amax / 127` alone.) The sum
-//!   `fit` runs in sixteen lanes like those of `kernels::scalar`.
+//!   largest `(fit / top)² / squares`, the first of equals. (On plain noise 8 % less error than `amax / 127` alone. Whole
+//!   tops leave none at the largest element, and are 2 % better than others.) The sum `fit` runs in sixteen lanes like
+//!   those of `kernels::scalar`.
 //! - Blocks of 256 ([`Act256`]): `d = amax / (16 * 127)`, and each 32 have the scale `d * step` with the smallest whole
 //!   `step` in 1..=16 that they fit into. The step multiplies the weights' integer scale, so a block is still one exact
 //!   integer sum, and an outlier costs only its own 32 their precision. (With one scale for all 256 the error is a
@@ -25,7 +26,7 @@ pub const SMALLEST_AMAX: f32 = 1e-30;
 /// The largest step of a 32 in a block of 256.
 pub const STEPS: f32 = 16.0;
 /// What the largest magnitude of 32 may become.
-pub const TOPS: [f32; 4] = [127.0, 125.5, 124.0, 122.5];
+pub const TOPS: [f32; 4] = [127.0, 126.0, 125.0, 124.0];
 
 /// 256 activations: element `i` is about `d * steps[i / 32] * q[i]`.
 #[derive(Debug, Clone, Copy, PartialEq, bytemuck::Zeroable, bytemuck::Pod)]

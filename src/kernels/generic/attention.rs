@@ -212,13 +212,11 @@ unsafe fn score_part<S: Simd, const R: usize, const T: usize>(
 #[inline(always)]
 unsafe fn softmax<S: Simd>(heads: &Heads, scores: *mut f32, from: usize, to: usize, state: &mut State, acc: *mut f32) {
     unsafe {
+        if heads.softcap != 0.0 {
+            vector::soft_cap::<S>(heads.softcap, std::slice::from_raw_parts_mut(scores, CHUNK));
+        }
         for i in (0..from).chain(to..CHUNK) {
             *scores.add(i) = f32::NEG_INFINITY;
-        }
-        if heads.softcap != 0.0 {
-            for i in from..to {
-                *scores.add(i) = soft_cap(*scores.add(i), heads.softcap);
-            }
         }
         let s: [S::F; 4] = std::array::from_fn(|t| S::load(scores.add(16 * t)));
         let top = S::max_lane(S::max(S::max(S::max(s[0], s[1]), s[2]), s[3]));
@@ -349,12 +347,6 @@ unsafe fn finish(total: &State, merged: *const f32, row: &QueryRow, d: usize) {
             *row.out.add(i) = *merged.add(i) * scale / sum;
         }
     }
-}
-
-/// `cap * tanh(x / cap)`; tanh by the exponential of this crate, so that it is the same everywhere.
-#[inline(always)]
-fn soft_cap(x: f32, cap: f32) -> f32 {
-    cap * libm::tanh(f64::from(x / cap)) as f32
 }
 
 /// The keys of a chunk as `[tile][dim][16]` numbers.

@@ -1,7 +1,10 @@
 //! One row of numbers at a time: norms, activations, quantisation. Each equals its twin in `scalar.rs` or `quant/`.
 use crate::{
     kernels::{
-        scalar::{self, EXP_MAX, EXP_MIN, EXP_POLYNOMIAL, LN_2_HIGH, LN_2_LOW},
+        scalar::{
+            self, EXP_MAX, EXP_MIN, EXP_POLYNOMIAL, GELU, Glu, LN_2_HIGH, LN_2_LOW, OAI_LIMIT, OAI_SLOPE,
+            TANH_POLYNOMIAL, TANH_SMALL,
+        },
         simd::Simd,
     },
     quant::{Act32x8, Act256, SMALLEST_AMAX, STEPS, TOPS},
@@ -26,18 +29,121 @@ pub unsafe fn exp<S: Simd>(x: S::F) -> S::F {
     }
 }
 
-/// `out = silu(gate) * up` over slices of one length.
+/// See [`scalar::silu`] and [`scalar::gelu`]: `x / (1 + exp(z))`.
 #[inline(always)]
-pub unsafe fn swiglu<S: Simd>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+unsafe fn gated<S: Simd>(x: S::F, z: S::F) -> S::F {
+    unsafe { S::div(x, S::add(S::splat(1.0), exp::<S>(z))) }
+}
+
+/// See [`scalar::gelu`].
+#[inline(always)]
+unsafe fn gelu_of<S: Simd>(x: S::F) -> S::F {
+    unsafe {
+        let slope = S::fma(S::mul(x, x), S::splat(GELU[1]), S::splat(GELU[0]));
+        gated::<S>(x, S::mul(x, slope))
+    }
+}
+
+#[inline(always)]
+pub unsafe fn glu<S: Simd>(kind: Glu, gate: &[f32], up: &[f32], out: &mut [f32]) {
     unsafe {
         let n = out.len() / 16 * 16;
         for i in (0..n).step_by(16) {
-            let x = S::load(gate.as_ptr().add(i));
-            let sigmoid = S::add(S::splat(1.0), exp::<S>(S::sub(S::splat(-0.0), x)));
-            let y = S::mul(S::div(x, sigmoid), S::load(up.as_ptr().add(i)));
+            let (x, up) = (S::load(gate.as_ptr().add(i)), S::load(up.as_ptr().add(i)));
+            let y = match kind {
+                Glu::Silu => S::mul(gated::<S>(x, S::sub(S::splat(-0.0), x)), up),
+                Glu::Gelu => S::mul(gelu_of::<S>(x), up),
+                Glu::Oai => {
+                    let x = S::min(S::splat(OAI_LIMIT), x);
+                    let up = S::max(S::splat(-OAI_LIMIT), S::min(S::splat(OAI_LIMIT), up));
+                    S::mul(gated::<S>(x, S::mul(S::splat(OAI_SLOPE), x)), S::add(up, S::splat(1.0)))
+                }
+            };
             S::store(out.as_mut_ptr().add(i), y);
         }
-        scalar::swiglu(&gate[n..], &up[n..], &mut out[n..]);
+        scalar::glu(kind, &gate[n..], &up[n..], &mut out[n..]);
+    }
+}
+
+/// GELU of every element.
+#[inline(always)]
+pub unsafe fn gelu<S: Simd>(x: &mut [f32]) {
+    unsafe {
+        let n = x.len() / 16 * 16;
+        for i in (0..n).step_by(16) {
+            let p = x.as_mut_ptr().add(i);
+            S::store(p, gelu_of::<S>(S::load(p)));
+        }
+        x[n..].iter_mut().for_each(|x| *x = scalar::gelu(*x));
+    }
+}
+
+/// See [`scalar::tanh`].
+#[inline(always)]
+unsafe fn tanh<S: Simd>(x: S::F) -> S::F {
+    unsafe {
+        let z = S::mul(x, x);
+        let mut p = S::splat(TANH_POLYNOMIAL[0]);
+        for &coefficient in &TANH_POLYNOMIAL[1..] {
+            p = S::fma(p, z, S::splat(coefficient));
+        }
+        let small = S::fma(S::mul(p, z), x, x);
+        let size = S::abs(x);
+        let e = S::add(exp::<S>(S::mul(S::splat(2.0), size)), S::splat(1.0));
+        let t = S::sub(S::splat(1.0), S::div(S::splat(2.0), e));
+        let large = S::if_less(x, S::splat(0.0), S::sub(S::splat(-0.0), t), t);
+        S::if_less(size, S::splat(TANH_SMALL), small, large)
+    }
+}
+
+/// See [`scalar::soft_cap`].
+#[inline(always)]
+pub unsafe fn soft_cap<S: Simd>(cap: f32, x: &mut [f32]) {
+    unsafe {
+        let n = x.len() / 16 * 16;
+        for i in (0..n).step_by(16) {
+            let p = x.as_mut_ptr().add(i);
+            S::store(p, S::mul(S::splat(cap), tanh::<S>(S::div(S::load(p), S::splat(cap)))));
+        }
+        scalar::soft_cap(cap, &mut x[n..]);
+    }
+}
+
+/// LayerNorm of one row.
+#[inline(always)]
+pub unsafe fn layer_norm<S: Simd>(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    unsafe {
+        let (n, len) = (x.len() / 16 * 16, x.len());
+        let mut lanes = [0.0f32; 16];
+        let mut sum = S::splat(0.0);
+        for i in (0..n).step_by(16) {
+            sum = S::add(S::load(x.as_ptr().add(i)), sum);
+        }
+        S::store(lanes.as_mut_ptr(), sum);
+        x[n..].iter().zip(&mut lanes).for_each(|(x, lane)| *lane += x);
+        let mean = S::sum(S::load(lanes.as_ptr())) / len as f32;
+
+        let mut squares = S::splat(0.0);
+        for i in (0..n).step_by(16) {
+            let v = S::sub(S::load(x.as_ptr().add(i)), S::splat(mean));
+            squares = S::fma(v, v, squares);
+        }
+        S::store(lanes.as_mut_ptr(), squares);
+        x[n..].iter().zip(&mut lanes).for_each(|(x, lane)| *lane = (x - mean).mul_add(x - mean, *lane));
+        let scale = 1.0 / (S::sum(S::load(lanes.as_ptr())) / len as f32 + eps).sqrt();
+
+        for i in (0..n).step_by(16) {
+            let v = S::sub(S::load(x.as_ptr().add(i)), S::splat(mean));
+            let y = S::mul(S::mul(v, S::splat(scale)), S::load(weight.as_ptr().add(i)));
+            let y = if bias.is_empty() { y } else { S::add(y, S::load(bias.as_ptr().add(i))) };
+            S::store(out.as_mut_ptr().add(i), y);
+        }
+        for i in n..len {
+            out[i] = ((x[i] - mean) * scale) * weight[i];
+            if !bias.is_empty() {
+                out[i] += bias[i];
+            }
+        }
     }
 }
 
