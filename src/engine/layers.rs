@@ -50,7 +50,7 @@ impl KvCache {
         }
         let layout = network.layout(ty);
         let filled = vec![0; network.params.layers];
-        Ok(Self::with(model.info.id.clone(), max_tokens, layout, Sequence::new(layout, 0), filled))
+        Ok(Self::with(model.info.id.clone(), max_tokens, layout, Sequence::pinned(layout), filled))
     }
 
     fn with(model_id: String, max_tokens: usize, layout: Layout, sequence: Sequence, filled: Vec<usize>) -> Self {
