@@ -43,6 +43,8 @@ pub struct OutOfMemory {
     pub needed: u64,
     pub used: u64,
     pub limit: u64,
+    /// The operating system refused what the budget allowed: waiting for others does not help.
+    pub by_system: bool,
 }
 
 impl Budget {
@@ -100,7 +102,9 @@ impl Budget {
             match taken {
                 Ok(_) => return Ok(()),
                 // What is larger than the whole budget is no reason to forget anything.
-                Err(used) if needed > limit || !self.reclaim() => return Err(OutOfMemory { needed, used, limit }),
+                Err(used) if needed > limit || !self.reclaim() => {
+                    return Err(OutOfMemory { needed, used, limit, by_system: false });
+                }
                 Err(_) => {}
             }
         }

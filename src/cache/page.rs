@@ -31,9 +31,12 @@ impl Reserved {
             None => PageMemory::new(self.page_bytes),
             Some(page) => page.duplicate(),
         };
-        // The operating system has no more, whatever the budget says.
-        let refused =
-            |_| OutOfMemory { needed: self.page_bytes as u64, used: self.budget.used(), limit: self.budget.used() };
+        let refused = |_| OutOfMemory {
+            needed: self.page_bytes as u64,
+            used: self.budget.used(),
+            limit: self.budget.limit(),
+            by_system: true,
+        };
         let memory = memory.map_err(refused)?;
         self.pages -= 1;
         if self.pinned {

@@ -153,7 +153,7 @@ mod tests {
         a.prepare(0, 64).unwrap();
         // Two more do not fit, so not even one is taken.
         let error = a.prepare(64, 65 + 64).unwrap_err();
-        assert_eq!(error, OutOfMemory { needed: 2 * page, used: page, limit: 90_000 });
+        assert_eq!(error, OutOfMemory { needed: 2 * page, used: page, limit: 90_000, by_system: false });
         assert_eq!((a.pages.len(), BUDGET.used()), (1, page));
         a.prepare(64, 65).unwrap();
         assert_eq!(BUDGET.used(), 2 * page);
