@@ -70,11 +70,15 @@ impl Budget {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// A lower limit makes prefixes that nobody uses go at once; what is in use stays until it is given back.
+    /// Cheap. What is in use beyond a lower limit stays until it is given back.
     pub fn set_limit(&self, limit: u64) {
         self.limit.store(limit, Ordering::Relaxed);
-        while self.used() > limit && self.reclaim() {}
         self.wake_waiters();
+    }
+
+    /// Forgets prefixes until what is used is within the limit, or nothing is left to forget.
+    pub fn shrink(&self) {
+        while self.used() > self.limit() && self.reclaim() {}
     }
 
     pub fn used(&self) -> u64 {

@@ -7,6 +7,7 @@ mod budget;
 mod page;
 mod prefixes;
 mod sequence;
+pub mod snapshot;
 
 pub use budget::{Budget, OutOfMemory, Wake};
 pub use prefixes::{Counts, Prefixes};

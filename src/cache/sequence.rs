@@ -71,6 +71,40 @@ impl Sequence {
         Ok(())
     }
 
+    /// Fills an empty sequence with the content of whole pages.
+    pub(super) fn fill(&mut self, content: &[u8]) -> Result<(), OutOfMemory> {
+        let size = self.layout.page_bytes();
+        self.prepare(self.origin, self.origin + content.len() / size * CHUNK)?;
+        for (page, content) in self.pages.iter_mut().zip(content.chunks_exact(size)) {
+            Arc::get_mut(page).expect("a fresh page has one owner").memory.bytes_mut().copy_from_slice(content);
+        }
+        Ok(())
+    }
+
+    /// Drops `drop` pages after the first `keep` and closes the gap; what comes after it, and room up to position `to`, is
+    /// writable then. On failure nothing has changed, unless it is the system that refused.
+    pub fn close_gap(&mut self, keep: usize, drop: usize, to: usize) -> Result<(), OutOfMemory> {
+        let is_shared = |page: &Arc<CountedPage>| Arc::strong_count(page) > 1;
+        let spare = (self.page_of(to - 1) + 1).saturating_sub(self.pages.len() - drop);
+        let own = self.pages[keep..keep + drop].iter().filter(|page| !is_shared(page)).count();
+        let copies = self.pages[keep + drop..].iter().filter(|page| is_shared(page)).count();
+        let needed = copies + spare.saturating_sub(own);
+        let mut reserved = Reserved::new(self.budget, self.layout.page_bytes(), needed, self.pinned)?;
+        // What is dropped can hold something else, where nobody else uses it.
+        let dropped: Vec<_> = self.pages.drain(keep..keep + drop).filter(|page| !is_shared(page)).take(spare).collect();
+        for page in &mut self.pages[keep..] {
+            if Arc::get_mut(page).is_none() {
+                *page = reserved.page(Some(&page.memory))?;
+            }
+        }
+        let fresh = spare - dropped.len();
+        self.pages.extend(dropped);
+        for _ in 0..fresh {
+            self.pages.push(reserved.page(None)?);
+        }
+        Ok(())
+    }
+
     /// Do positions before `len` have room?
     pub fn has_room(&self, len: usize) -> bool {
         self.pages.len() > self.page_of(len - 1)
@@ -141,6 +175,26 @@ mod tests {
         a.truncate(64);
         assert_eq!((a.pages.len(), BUDGET.used()), (1, 3 * page));
         drop((a, b));
+        assert_eq!(BUDGET.used(), 0);
+    }
+
+    #[test]
+    fn a_gap_is_closed_with_the_pages_that_are_there() {
+        static BUDGET: Budget = Budget::new(1 << 20);
+        let mut a = empty(&BUDGET);
+        let page = a.layout().page_bytes() as u64;
+        a.prepare(0, 6 * 64).unwrap();
+        let before = addresses(&a);
+        // The second page and the last are somebody else's too.
+        let shared = [a.pages[1].clone(), a.pages[5].clone()];
+        a.close_gap(1, 3, 6 * 64 - 10).unwrap();
+        let after = addresses(&a);
+        assert_eq!((after.len(), after[0], after[1]), (6, before[0], before[4]));
+        assert_ne!(after[2], before[5]);
+        assert_eq!(after[3..5], before[2..4]);
+        assert!(!before.contains(&after[5]));
+        assert_eq!(BUDGET.used(), 8 * page);
+        drop((a, shared));
         assert_eq!(BUDGET.used(), 0);
     }
 

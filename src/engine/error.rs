@@ -115,6 +115,15 @@ impl From<cache::OutOfMemory> for Error {
     }
 }
 
+impl From<cache::snapshot::Error> for Error {
+    fn from(e: cache::snapshot::Error) -> Self {
+        match e {
+            cache::snapshot::Error::Bad(text) => Self::BadSnapshot(text),
+            cache::snapshot::Error::OutOfMemory(e) => e.into(),
+        }
+    }
+}
+
 impl From<quant::Error> for Error {
     fn from(e: quant::Error) -> Self {
         Self::Unsupported(e.to_string())

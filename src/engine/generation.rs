@@ -1,7 +1,7 @@
 //! One running request: its tokens, its cache, its sampler, and the text that is not sent yet.
 use super::{
     Error, FinishReason, GenerateOptions, Loaded, Overflow, Stream, Timings, Usage, layers::check_tokens,
-    request::Finish, scheduler::Ticket, text_out::TextOut,
+    process::team, request::Finish, scheduler::Ticket, text_out::TextOut,
 };
 use crate::{
     cache::{OutOfMemory, Prefixes, Sequence},
@@ -31,6 +31,10 @@ pub struct Generation {
     logprobs: Option<usize>,
     context: usize,
     overflow: Overflow,
+    /// The context is full: some of it is dropped before it goes on.
+    is_full: bool,
+    /// Something was dropped: what is cached cannot be computed from the tokens that are left.
+    has_shifted: bool,
     priority: i32,
     /// Tokens that may still be generated.
     left: usize,
@@ -99,6 +103,8 @@ impl Generation {
             logprobs: options.logprobs,
             context,
             overflow: options.overflow,
+            is_full: false,
+            has_shifted: false,
             priority: options.priority,
             left: options.max_tokens.unwrap_or(usize::MAX),
             seed,
@@ -152,12 +158,56 @@ impl Generation {
 
     /// One more row gives the next token.
     pub fn is_decoding(&self) -> bool {
-        self.started && self.pending().1 == 1
+        self.started && self.completes(1)
     }
 
-    /// Position of the first token that is not in the cache, and how many there are.
+    /// Are these rows all that the next token needs?
+    pub fn completes(&self, rows: usize) -> bool {
+        self.done + rows == self.tokens.len()
+    }
+
+    /// Position of the first token that is not in the cache, and how many can be computed next.
     pub fn pending(&self) -> (usize, usize) {
-        (self.done, self.tokens.len() - self.done)
+        let before_shift = self.is_full && !self.completes(1);
+        (self.done, self.tokens.len() - self.done - usize::from(before_shift))
+    }
+
+    /// Everything but the last token is computed, and there is no room after that.
+    pub fn must_shift(&self) -> bool {
+        self.is_full && self.is_decoding()
+    }
+
+    /// Takes the memory that a shift needs, and drops the middle of what is cached.
+    pub fn close_gap(&mut self, prefixes: &Prefixes, gap: Gap) -> Result<(), OutOfMemory> {
+        if self.shares {
+            // Pages that nobody else uses need no copy.
+            prefixes.forget(&self.tokens[..self.done], &self.sequence);
+        }
+        self.sequence.close_gap(gap.keep, gap.drop, self.context)
+    }
+
+    /// What follows the gap is now where the gap was: its keys are rotated to their new positions, nothing is computed
+    /// again.
+    pub fn move_back(&mut self, model: &Loaded, gap: Gap) -> Result<(), Error> {
+        let mut pages = Vec::new();
+        self.sequence.addresses(&mut pages);
+        let (from, by) = (gap.keep * CHUNK, gap.drop * CHUNK);
+        self.tokens.drain(from..from + by);
+        self.done -= by;
+        let moved = &pages[gap.keep..self.done.div_ceil(CHUNK)];
+        model.network()?.move_back(&team(), moved, self.layout(), by)?;
+        (self.is_full, self.has_shifted, self.shares) = (false, true, false);
+        Ok(())
+    }
+
+    /// The gap that a shift makes, where it can be made of whole pages.
+    pub fn gap(&self) -> Option<Gap> {
+        Gap::of(self.context)
+    }
+
+    /// Would it be the same after it had given its memory up?
+    pub fn can_release(&self) -> bool {
+        self.sequence.page_count() > 0 && !self.has_shifted
     }
 
     /// The next `n` tokens for the forward pass.
@@ -262,8 +312,9 @@ impl Generation {
         if self.tokens.len() >= self.context {
             match self.overflow {
                 Overflow::Error => self.left = 0,
+                Overflow::Shift if self.gap().is_some() => self.is_full = true,
                 Overflow::Shift => {
-                    // The kept tokens' keys and values are computed anew: exact, whatever the position encoding.
+                    // Too short for pages: what is kept is computed anew.
                     shift(&mut self.tokens, self.context);
                     self.release();
                 }
@@ -327,6 +378,22 @@ impl Generation {
     }
 }
 
+/// Pages of a full context: those at the beginning that stay, and those after them that are dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    keep: usize,
+    drop: usize,
+}
+
+impl Gap {
+    /// Keeps a sixteenth of the context, at least a page, and drops half of the rest.
+    fn of(context: usize) -> Option<Self> {
+        let pages = context / CHUNK;
+        let keep = (pages / 16).max(1);
+        (pages >= 4).then(|| Self { keep, drop: (pages - keep) / 2 })
+    }
+}
+
 /// Keeps the first tokens (up to a sixteenth of the context) and the latest half of it, drops what is between.
 fn shift(tokens: &mut Vec<u32>, context: usize) {
     let keep_first = (context / 16).clamp(1, 256).min(tokens.len());
@@ -366,6 +433,14 @@ fn fresh_seed() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gap_leaves_the_beginning_and_the_latest_half() {
+        assert_eq!(Gap::of(255), None);
+        assert_eq!(Gap::of(256), Some(Gap { keep: 1, drop: 1 }));
+        assert_eq!(Gap::of(512), Some(Gap { keep: 1, drop: 3 }));
+        assert_eq!(Gap::of(8192), Some(Gap { keep: 8, drop: 60 }));
+    }
 
     #[test]
     fn a_shift_keeps_the_beginning_and_the_latest_half() {

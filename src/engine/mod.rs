@@ -7,6 +7,7 @@
 mod error;
 mod generation;
 mod info;
+mod kv_cache;
 mod layers;
 mod pipe;
 mod plan;
@@ -21,7 +22,8 @@ mod text_out;
 pub use crate::kernels::KvFormat as KvType;
 pub use error::Error;
 pub use info::{ModelInfo, TensorDescription};
-pub use layers::{KvCache, compute_logits, embed_tokens, forward_layer};
+pub use kv_cache::KvCache;
+pub use layers::{compute_logits, embed_tokens, forward_layer};
 pub use pipe::{Pipe, Take};
 pub use process::{SystemInfo, configure, runtime, system_info};
 pub use request::{

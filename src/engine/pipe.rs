@@ -106,6 +106,10 @@ impl Pipe {
         if !state.cancelled {
             state.error = Some(error);
         }
+        if self.whole {
+            // Part of an answer is none.
+            state.chunk = None;
+        }
         state.done = true;
         state.hand_over();
     }
@@ -289,6 +293,11 @@ mod tests {
         assert!(pipe.has_room() && waiting.try_recv().is_err());
         pipe.finish();
         assert_eq!(tokens(waiting.blocking_recv().unwrap()).len(), 1000);
+
+        let pipe = Pipe::new(true, || ());
+        pipe.push(piece(0));
+        pipe.fail(Error::Cancelled);
+        assert!(matches!(now(&pipe), Err(Error::Cancelled)));
     }
 
     #[test]

@@ -125,6 +125,9 @@ impl Loop {
 
     /// Gives a request memory for its tokens, and what is already known of them.
     fn make_ready(&mut self, i: usize) -> Ready {
+        if self.running[i].must_shift() {
+            return self.shift(i);
+        }
         if self.running[i].is_prepared() {
             return Ready::Yes;
         }
@@ -158,9 +161,28 @@ impl Loop {
         Ready::Later
     }
 
+    /// Makes room in a full context.
+    fn shift(&mut self, i: usize) -> Ready {
+        let Some(gap) = self.running[i].gap() else { return Ready::Yes };
+        while let Err(error) = self.running[i].close_gap(&self.model.scheduler.prefixes, gap) {
+            if error.by_system {
+                self.running[i].fail(&self.model, error.into());
+                return Ready::Never;
+            }
+            let Some(victim) = self.victim(i) else { return Ready::Later };
+            self.running[victim].release();
+            self.model.scheduler.stats.lock().preempted += 1;
+        }
+        if let Err(error) = self.running[i].move_back(&self.model, gap) {
+            self.running[i].fail(&self.model, error);
+            return Ready::Never;
+        }
+        Ready::Yes
+    }
+
     /// Who gives memory up for request `i`: one whose reader is behind, or else the last of those behind it.
     fn victim(&self, i: usize) -> Option<usize> {
-        let holds = |j: &usize| *j != i && self.running[*j].sequence().page_count() > 0;
+        let holds = |j: &usize| *j != i && self.running[*j].can_release();
         let all = || (0..self.running.len()).rev().filter(holds);
         all().find(|&j| !self.running[j].has_room()).or_else(|| all().next().filter(|&j| j > i))
     }

@@ -71,6 +71,8 @@ pub fn configure(threads: Option<usize>, cache_bytes: Option<u64>, max_queued: O
     }
     if let Some(bytes) = cache_bytes {
         Budget::global().set_limit(bytes);
+        // Giving many pages back to the operating system takes a while.
+        runtime().spawn_blocking(|| Budget::global().shrink());
     }
     Ok(())
 }

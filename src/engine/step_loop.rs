@@ -129,12 +129,12 @@ impl Loop {
         let mut wanted = Vec::new();
         for &(i, n) in members {
             let generation = &self.running[i];
-            let (position, pending) = generation.pending();
+            let (position, _) = generation.pending();
             let first_row = tokens.len();
             tokens.extend_from_slice(generation.rows(n));
             spans.push(Span { rows: first_row..tokens.len(), position, origin: 0, first_page: pages.len() });
             generation.sequence().addresses(&mut pages);
-            if n == pending {
+            if generation.completes(n) {
                 wanted.push(tokens.len() as u32 - 1);
             }
         }
@@ -156,7 +156,7 @@ impl Loop {
         let mut logits = self.scratch.logits.get::<f32>(wanted.len() * vocabulary).chunks_mut(vocabulary);
         for &(i, n) in members {
             let generation = &mut self.running[i];
-            let logits = if n == generation.pending().1 { logits.next() } else { None };
+            let logits = if generation.completes(n) { logits.next() } else { None };
             generation.advance(&model, n, logits);
         }
         let time = begun.elapsed();
@@ -172,7 +172,8 @@ impl Loop {
             return;
         }
         if !self.short_of_memory {
-            waker.idle(|| Budget::global().is_awaited());
+            let holds = self.running.iter().any(|generation| generation.can_release());
+            waker.idle(|| holds && Budget::global().is_awaited());
             return;
         }
         // What waits here gives back what it holds, so that two models never wait for each other.
@@ -190,7 +191,7 @@ impl Loop {
     /// Some requests give their memory up and will go on later.
     fn release(&mut self, which: impl Fn(&Generation) -> bool) {
         for generation in self.running.iter_mut().filter(|generation| which(generation)) {
-            if generation.sequence().page_count() > 0 {
+            if generation.can_release() {
                 self.model.scheduler.stats.lock().preempted += 1;
                 generation.release();
             }

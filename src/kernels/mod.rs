@@ -12,6 +12,7 @@ mod matmul;
 pub mod mixture;
 pub mod page;
 mod portable;
+mod rerotate;
 pub mod scalar;
 mod simd;
 #[cfg(test)]
@@ -22,4 +23,5 @@ mod x86_64;
 
 pub use generic::attention::{CHUNK, KvFormat, Page};
 pub use matmul::{InputBuffer, Inputs, Lookup, Matmul, Needs, Part, Prepare, Weight};
+pub use rerotate::Rerotate;
 pub use tier::{Tier, available, requested, tier};

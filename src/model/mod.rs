@@ -5,6 +5,7 @@
 mod family;
 mod forward;
 mod params;
+mod reposition;
 mod rope;
 mod weights;
 
