@@ -16,6 +16,8 @@ const requests: Request[] = [
   ['Monday, Tuesday,', { ...greedy, maxTokens: 80, ignoreEos: true, logprobs: 8, kvType: 'f32' }],
   ['Monday, Tuesday,', { ...greedy, maxTokens: 80, ignoreEos: true, logprobs: 8, kvType: 'q8_0' }],
   [long, { seed: 1, temperature: 1.5, maxTokens: 20, ignoreEos: true, logprobs: 8 }],
+  // Past the end of the context, twice.
+  [long, { ...greedy, maxTokens: 600, ignoreEos: true, logprobs: 1, overflow: 'shift' }],
   [long.slice(0, 130), { ...greedy, maxTokens: 70, ignoreEos: true, logprobs: 1, repeatPenalty: 1.3 }],
 ]
 

@@ -135,14 +135,13 @@ test.serial('a full queue refuses, and only while it is full', async (t) => {
   const id = await embeddedId()
   configure({ maxQueued: 3 })
   t.is(systemInfo().maxQueued, 3)
-  const controller = new AbortController()
-  const { signal } = controller
-  const taken = Array.from({ length: 64 + 3 }, () => rejection(generate(id, [5], { ...endless, signal })))
+  const controllers = Array.from({ length: 64 + 3 }, () => new AbortController())
+  const taken = controllers.map(({ signal }) => rejection(generate(id, [5], { ...endless, signal })))
   await t.throwsAsync(generate(id, [5], some), { code: 'ERR_REALM_QUEUE_FULL', message: /maxQueued/ })
   const stream = generateStream(id, [5], some)
   await t.throwsAsync(stream.next(), { code: 'ERR_REALM_QUEUE_FULL' })
   t.true((await stream.next()).done)
-  controller.abort(new Error('enough'))
+  for (const controller of controllers) controller.abort(new Error('enough'))
   await Promise.all(taken)
   // Cancelled requests leave with the step that runs.
   let answer: unknown

@@ -41,6 +41,8 @@ pub struct Generation {
     seed: u64,
     usage: Usage,
     times: Times,
+    /// Pages of its own, when they were counted last.
+    counted_pages: usize,
     /// Nothing will come any more: it leaves the loop.
     over: Option<Outcome>,
     /// Its place among the model's requests, given back at its end.
@@ -110,6 +112,7 @@ impl Generation {
             seed,
             usage: Usage { prompt_tokens, ..Usage::default() },
             times: Times { asked, started: None, first_token: None },
+            counted_pages: 0,
             over: None,
             tokens,
             ticket: Some(ticket),
@@ -130,6 +133,12 @@ impl Generation {
 
     pub fn is_cancelled(&self) -> bool {
         self.pipe.is_cancelled()
+    }
+
+    /// Pages that it alone holds.
+    pub fn count_pages(&mut self) -> usize {
+        self.counted_pages = self.sequence.own_pages();
+        self.counted_pages
     }
 
     /// It ended: it leaves the loop.
@@ -374,7 +383,7 @@ impl Generation {
     fn end(&mut self, model: &Loaded, outcome: Outcome) {
         self.over = Some(outcome);
         self.ticket = None;
-        model.scheduler.stats.lock().ended(outcome, self.usage);
+        model.scheduler.stats.lock().ended(outcome, self.usage, self.counted_pages);
     }
 }
 

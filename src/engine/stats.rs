@@ -75,13 +75,14 @@ impl Stats {
 }
 
 impl Counters {
-    pub fn ended(&mut self, outcome: Outcome, usage: Usage) {
+    pub fn ended(&mut self, outcome: Outcome, usage: Usage, own_pages: usize) {
         match outcome {
             Outcome::Finished => self.finished += 1,
             Outcome::Failed => self.failed += 1,
             Outcome::Cancelled => self.cancelled += 1,
         }
         self.running = self.running.saturating_sub(1);
+        self.own_pages = self.own_pages.saturating_sub(own_pages);
         self.prompt_tokens += usage.prompt_tokens as u64;
         self.cached_tokens += usage.cached_tokens as u64;
         self.completion_tokens += usage.completion_tokens as u64;

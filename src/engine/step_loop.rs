@@ -70,7 +70,7 @@ impl Loop {
         let mut stats = model.scheduler.stats.lock();
         stats.running = self.running.len();
         stats.paused = self.running.iter().filter(|generation| !generation.has_room()).count();
-        stats.own_pages = self.running.iter().map(|generation| generation.sequence().own_pages()).sum();
+        stats.own_pages = self.running.iter_mut().map(Generation::count_pages).sum();
     }
 
     /// Takes in waiting requests. A request whose reader is behind leaves its place to others. False when there is
