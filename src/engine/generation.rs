@@ -1,17 +1,19 @@
 //! One running request: its tokens, its cache, its sampler, and the text that is not sent yet.
 use super::{
-    Error, FinishReason, GenerateOptions, Loaded, Overflow, Stream, Timings, Usage, layers::check_tokens,
-    process::team, request::Finish, scheduler::Ticket, text_out::TextOut,
+    Error, FinishReason, GenerateOptions, Loaded, Overflow, Stream, Timings, Usage,
+    layers::check_tokens,
+    process::team,
+    request::{Finish, fresh_seed, sampling},
+    scheduler::Ticket,
+    shift::{Gap, shift},
+    text_out::TextOut,
 };
 use crate::{
     cache::{OutOfMemory, Prefixes, Sequence},
     kernels::{CHUNK, attention::Layout},
-    sampling::{Sampler, SamplingParams},
+    sampling::Sampler,
 };
-use std::{
-    hash::{BuildHasher, Hasher, RandomState},
-    time::Instant,
-};
+use std::time::Instant;
 
 pub struct Generation {
     /// Prompt and answer so far; after a shift without the dropped middle.
@@ -384,81 +386,5 @@ impl Generation {
         self.over = Some(outcome);
         self.ticket = None;
         model.scheduler.stats.lock().ended(outcome, self.usage, self.counted_pages);
-    }
-}
-
-/// Pages of a full context: those at the beginning that stay, and those after them that are dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gap {
-    keep: usize,
-    drop: usize,
-}
-
-impl Gap {
-    /// Keeps a sixteenth of the context, at least a page, and drops half of the rest.
-    fn of(context: usize) -> Option<Self> {
-        let pages = context / CHUNK;
-        let keep = (pages / 16).max(1);
-        (pages >= 4).then(|| Self { keep, drop: (pages - keep) / 2 })
-    }
-}
-
-/// Keeps the first tokens (up to a sixteenth of the context) and the latest half of it, drops what is between.
-fn shift(tokens: &mut Vec<u32>, context: usize) {
-    let keep_first = (context / 16).clamp(1, 256).min(tokens.len());
-    let keep_last = (context / 2).min(tokens.len() - keep_first);
-    tokens.drain(keep_first..tokens.len() - keep_last);
-}
-
-/// What the caller asked for over what the model recommends.
-fn sampling(model: &Loaded, options: &GenerateOptions, seed: u64) -> SamplingParams {
-    let default = model.sampling.clone();
-    let mut logit_bias = options.logit_bias.clone();
-    if options.ignore_eos
-        && let Some(tokenizer) = &model.tokenizer
-    {
-        let ends = (0..tokenizer.vocab_size() as u32).filter(|&id| tokenizer.is_end_of_generation(id));
-        logit_bias.extend(ends.map(|id| (id, f32::NEG_INFINITY)));
-    }
-    SamplingParams {
-        temperature: options.temperature.unwrap_or(default.temperature),
-        top_k: options.top_k.unwrap_or(default.top_k),
-        top_p: options.top_p.unwrap_or(default.top_p),
-        min_p: options.min_p.unwrap_or(default.min_p),
-        repeat_penalty: options.repeat_penalty.unwrap_or(default.repeat_penalty),
-        frequency_penalty: options.frequency_penalty.unwrap_or(default.frequency_penalty),
-        presence_penalty: options.presence_penalty.unwrap_or(default.presence_penalty),
-        penalty_last_n: options.penalty_last_n.unwrap_or(default.penalty_last_n),
-        logit_bias,
-        seed,
-    }
-}
-
-/// A seed nobody can foresee, small enough to be exact as a JavaScript number.
-fn fresh_seed() -> u64 {
-    RandomState::new().build_hasher().finish() >> 11
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_gap_leaves_the_beginning_and_the_latest_half() {
-        assert_eq!(Gap::of(255), None);
-        assert_eq!(Gap::of(256), Some(Gap { keep: 1, drop: 1 }));
-        assert_eq!(Gap::of(512), Some(Gap { keep: 1, drop: 3 }));
-        assert_eq!(Gap::of(8192), Some(Gap { keep: 8, drop: 60 }));
-    }
-
-    #[test]
-    fn a_shift_keeps_the_beginning_and_the_latest_half() {
-        let mut tokens: Vec<u32> = (0..100).collect();
-        shift(&mut tokens, 64);
-        assert_eq!(tokens[..5], [0, 1, 2, 3, 68]);
-        assert_eq!((tokens.len(), tokens.last()), (36, Some(&99)));
-        let mut short = vec![1, 2];
-        shift(&mut short, 2);
-        assert_eq!(short, [1, 2][..2]);
     }
 }

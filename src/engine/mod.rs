@@ -14,6 +14,7 @@ mod plan;
 mod process;
 mod request;
 mod scheduler;
+mod shift;
 mod stats;
 mod step_loop;
 mod store;

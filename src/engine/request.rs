@@ -1,7 +1,13 @@
 //! A generation: what was asked, and the stream of its answer.
 use super::{Error, KvType, Loaded, Pipe, generation::Generation, pipe::TOKEN_WEIGHT, process::runtime};
-use crate::{cache::Wake, chat::RenderOptions, sampling::TokenLogprob, tokenizer::Tokenizer};
+use crate::{
+    cache::Wake,
+    chat::RenderOptions,
+    sampling::{SamplingParams, TokenLogprob},
+    tokenizer::Tokenizer,
+};
 use std::{
+    hash::{BuildHasher, Hasher, RandomState},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Instant,
@@ -220,4 +226,33 @@ fn tokenize(model: &Loaded, prompt: Prompt) -> Result<Vec<u32>, Error> {
             Ok(tokenizer.encode(&text, add_special, true))
         }
     }
+}
+
+/// What the caller asked for over what the model recommends.
+pub(super) fn sampling(model: &Loaded, options: &GenerateOptions, seed: u64) -> SamplingParams {
+    let default = model.sampling.clone();
+    let mut logit_bias = options.logit_bias.clone();
+    if options.ignore_eos
+        && let Some(tokenizer) = &model.tokenizer
+    {
+        let ends = (0..tokenizer.vocab_size() as u32).filter(|&id| tokenizer.is_end_of_generation(id));
+        logit_bias.extend(ends.map(|id| (id, f32::NEG_INFINITY)));
+    }
+    SamplingParams {
+        temperature: options.temperature.unwrap_or(default.temperature),
+        top_k: options.top_k.unwrap_or(default.top_k),
+        top_p: options.top_p.unwrap_or(default.top_p),
+        min_p: options.min_p.unwrap_or(default.min_p),
+        repeat_penalty: options.repeat_penalty.unwrap_or(default.repeat_penalty),
+        frequency_penalty: options.frequency_penalty.unwrap_or(default.frequency_penalty),
+        presence_penalty: options.presence_penalty.unwrap_or(default.presence_penalty),
+        penalty_last_n: options.penalty_last_n.unwrap_or(default.penalty_last_n),
+        logit_bias,
+        seed,
+    }
+}
+
+/// A seed nobody can foresee, small enough to be exact as a JavaScript number.
+pub(super) fn fresh_seed() -> u64 {
+    RandomState::new().build_hasher().finish() >> 11
 }
