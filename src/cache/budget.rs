@@ -1,6 +1,6 @@
 use std::sync::{
     Arc, LazyLock, Mutex, MutexGuard, Weak,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering, fence},
 };
 
 /// The bytes that caches may take, and those they have taken. When there is no room, prefixes that nobody uses are
@@ -116,6 +116,12 @@ impl Budget {
 
     pub fn give_back(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::SeqCst);
+        self.there_may_be_room();
+    }
+
+    /// Something was given back, or is now used by nobody but a tree of prefixes, which can be made to forget it.
+    pub fn there_may_be_room(&self) {
+        fence(Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.wake_waiters();
         }
@@ -154,12 +160,13 @@ impl Budget {
 
     /// Wakes `waiter` once, when there may be room. To be followed by another attempt to take, and only then by sleep:
     /// the waiter is counted before that attempt reads what is used, and who gives back changes what is used before it
-    /// reads the count, so that one of the two sees the other.
+    /// reads the count, with a fence between the two on both sides, so that one of the two sees the other.
     pub fn wait(&self, waiter: Arc<dyn Wake>) {
         let mut waiters = lock(&self.waiters);
         waiters.push(waiter);
         self.waiting.store(waiters.len(), Ordering::SeqCst);
         drop(waiters);
+        fence(Ordering::SeqCst);
         for store in self.stores() {
             store.pressed();
         }

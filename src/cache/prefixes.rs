@@ -366,6 +366,28 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_is_woken_for_pages_that_only_the_tree_holds() {
+        struct Bell(std::sync::mpsc::Sender<()>);
+        impl crate::cache::Wake for Bell {
+            fn wake(&self) {
+                let _ = self.0.send(());
+            }
+        }
+        let budget = budget(2);
+        let prefixes = Prefixes::new(budget, || ());
+        let mut running = filled(budget, 128);
+        prefixes.add(&tokens(1, 128), &mut running, true);
+        let (bell, rung) = std::sync::mpsc::channel();
+        assert!(budget.take(1).is_err());
+        budget.wait(Arc::new(Bell(bell)));
+        assert!(budget.take(1).is_err() && rung.try_recv().is_err());
+        drop(running);
+        budget.there_may_be_room();
+        rung.try_recv().unwrap();
+        budget.take(1).unwrap();
+    }
+
+    #[test]
     fn what_a_cancelled_request_brought_goes_with_it() {
         let budget = budget(100);
         let prefixes = Prefixes::new(budget, || ());

@@ -9,7 +9,7 @@ use super::{
     text_out::TextOut,
 };
 use crate::{
-    cache::{OutOfMemory, Prefixes, Sequence},
+    cache::{Budget, OutOfMemory, Prefixes, Sequence},
     kernels::{CHUNK, attention::Layout},
     sampling::Sampler,
 };
@@ -194,7 +194,9 @@ impl Generation {
             // Pages that nobody else uses need no copy.
             prefixes.forget(&self.tokens[..self.done], &self.sequence);
         }
-        self.sequence.close_gap(gap.keep, gap.drop, self.context)
+        self.sequence.close_gap(gap.keep, gap.drop, self.context)?;
+        Budget::global().there_may_be_room();
+        Ok(())
     }
 
     /// What follows the gap is now where the gap was: its keys are rotated to their new positions, nothing is computed
@@ -258,6 +260,8 @@ impl Generation {
     /// Gives its memory up. It can go on later: the same tokens give the same keys and values again.
     pub fn release(&mut self) {
         self.sequence = Sequence::new(self.layout(), 0);
+        // Pages that others can find have not gone back, but can.
+        Budget::global().there_may_be_room();
         (self.started, self.done, self.published) = (false, 0, 0);
     }
 

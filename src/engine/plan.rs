@@ -18,6 +18,8 @@ const FEWEST_BESIDE_OTHERS: usize = 4 * TILE;
 /// wait for their next token.
 const ALONE: Duration = Duration::from_millis(1000);
 const BESIDE_OTHERS: Duration = Duration::from_millis(100);
+/// By how much that may grow when more requests wait for their first token than for their next.
+const MOST_PATIENCE: f64 = 2.5;
 
 /// A prompt whose beginning another is about to compute waits for it if that saves at least this many tokens.
 const WORTH_WAITING: usize = 16;
@@ -57,8 +59,14 @@ impl Pace {
         rows == Some(1) && self.decode.is_some_and(|time| time < Duration::from_millis(1))
     }
 
-    fn prompt_rows(&self, beside_others: bool) -> usize {
-        let (time, fewest) = if beside_others { (BESIDE_OTHERS, FEWEST_BESIDE_OTHERS) } else { (ALONE, FEWEST_ALONE) };
+    /// Rows for prompts, given how many requests wait for their next token and how many for their first.
+    fn prompt_rows(&self, next: usize, first: usize) -> usize {
+        let (time, fewest) = if next == 0 {
+            (ALONE, FEWEST_ALONE)
+        } else {
+            let patience = (1.0 + first.saturating_sub(1) as f64 / next as f64).min(MOST_PATIENCE);
+            (BESIDE_OTHERS.mul_f64(patience), FEWEST_BESIDE_OTHERS)
+        };
         let Some(row) = self.row else { return fewest };
         let rows = (time.as_secs_f64() / row.as_secs_f64().max(1e-9)) as usize;
         rows.clamp(fewest, ROWS) / TILE * TILE
@@ -68,8 +76,9 @@ impl Pace {
 impl Loop {
     /// Who takes part in the next step: index and number of rows.
     pub(super) fn plan(&mut self) -> Vec<(usize, usize)> {
-        let decoding = self.running.iter().any(|generation| generation.has_room() && generation.is_decoding());
-        let mut prompt_rows = self.pace.prompt_rows(decoding);
+        let able = self.running.iter().filter(|generation| generation.has_room() && !generation.is_over());
+        let (next, first): (Vec<_>, Vec<_>) = able.partition(|generation| generation.is_decoding());
+        let mut prompt_rows = self.pace.prompt_rows(next.len(), first.len());
         let mut decode_rows = ROWS;
         let mut plan = Vec::new();
         let mut held_up = false;
@@ -194,14 +203,15 @@ mod tests {
 
     #[test]
     fn prompts_get_fewer_rows_while_others_wait() {
+        let rows = |pace: &Pace| [pace.prompt_rows(0, 1), pace.prompt_rows(3, 1), pace.prompt_rows(1, 9)];
         let mut pace = Pace::default();
-        assert_eq!((pace.prompt_rows(false), pace.prompt_rows(true)), (FEWEST_ALONE, FEWEST_BESIDE_OTHERS));
+        assert_eq!(rows(&pace), [FEWEST_ALONE, FEWEST_BESIDE_OTHERS, FEWEST_BESIDE_OTHERS]);
         pace.record(&[(0, 100)], Duration::from_millis(200));
-        assert_eq!((pace.prompt_rows(false), pace.prompt_rows(true)), (ROWS, 49));
+        assert_eq!(rows(&pace), [ROWS, 49, 119]);
         for _ in 0..50 {
             pace.record(&[(0, 84), (1, 1)], Duration::from_secs(30));
         }
-        assert_eq!((pace.prompt_rows(false), pace.prompt_rows(true)), (FEWEST_ALONE, FEWEST_BESIDE_OTHERS));
+        assert_eq!(rows(&pace), [FEWEST_ALONE, FEWEST_BESIDE_OTHERS, FEWEST_BESIDE_OTHERS]);
     }
 
     #[test]
