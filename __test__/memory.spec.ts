@@ -44,6 +44,24 @@ test.serial('a request that can never fit is refused, with the budget as it was'
   t.is((await generate(id, tokens(1, 20), some)).tokens.length, 60)
 })
 
+test.serial('a request that just fits runs, also where what is known of it takes up the room', async (t) => {
+  const id = await embeddedId()
+  const prompt = tokens(3, 100)
+  const options = { ...some, maxTokens: 27 }
+  const shifting: GenerateOptions = { ...greedy, ignoreEos: true, maxTokens: 700, overflow: 'shift' }
+  const expected = (await generate(id, prompt, options)).tokens
+  const shifted = (await generate(id, prompt, shifting)).tokens
+  for (const pages of [2, 3, 8]) {
+    await allow(id, pages)
+    for (let i = 0; i < 3; i++) t.deepEqual((await generate(id, prompt, options)).tokens, expected)
+    // Another end of the same beginning: part of a page is shared.
+    await generate(id, [...prompt.slice(0, 70), 5, 6], options)
+  }
+  for (let i = 0; i < 3; i++) t.deepEqual((await generate(id, prompt, shifting)).tokens, shifted)
+  t.is((await generate(id, tokens(3, 505), { ...some, maxTokens: 5 })).tokens.length, 5)
+  for (let i = 0; i < 2; i++) t.deepEqual((await generate(id, prompt, shifting)).tokens, shifted)
+})
+
 test.serial('requests that do not fit together wait for each other', async (t) => {
   const id = await embeddedId()
   const asked = Array.from({ length: 12 }, (_, i) => tokens(i, 40 + 15 * i))

@@ -265,6 +265,11 @@ impl Generation {
         (self.started, self.done, self.published) = (false, 0, 0);
     }
 
+    /// From now on it neither uses what others have nor leaves them what it has.
+    pub fn keep_to_itself(&mut self) {
+        self.shares = false;
+    }
+
     /// Tokens that it could find computed: all but the last, whose logits it needs.
     fn findable(&self) -> &[u32] {
         &self.tokens[..self.tokens.len() - 1]

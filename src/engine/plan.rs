@@ -164,8 +164,14 @@ impl Loop {
             self.running[victim].release();
             self.model.scheduler.stats.lock().preempted += 1;
         }
-        if !self.running[i].is_started() {
-            self.running[i].release();
+        let generation = &mut self.running[i];
+        if !generation.is_started() {
+            // To copy the part of a page that it shares takes a page more than to compute it. Where all others are gone
+            // already, that page may be the one that is missing.
+            generation.release();
+            if generation.prepare().is_ok() {
+                return Ready::Yes;
+            }
         }
         Ready::Later
     }
@@ -178,7 +184,12 @@ impl Loop {
                 self.running[i].fail(&self.model, error.into());
                 return Ready::Never;
             }
-            let Some(victim) = self.victim(i) else { return Ready::Later };
+            let Some(victim) = self.victim(i) else {
+                // With pages of its own it needs no more than it has.
+                self.running[i].release();
+                self.running[i].keep_to_itself();
+                return Ready::Later;
+            };
             self.running[victim].release();
             self.model.scheduler.stats.lock().preempted += 1;
         }
