@@ -243,8 +243,10 @@ export interface GenerateOptions {
   /** Reports log probabilities: 0 of the chosen tokens only, n also of the n likeliest at each place. */
   logprobs?: number
   /**
-   * What to do when prompt and answer do not fit into the context: refuse before any work, or forget the oldest tokens.
-   * Default: `'error'`.
+   * What to do when prompt and answer do not fit into the context: refuse before any work, or go on without the middle.
+   * The first sixteenth of the context and the latest half stay; their keys are moved to their new positions (and with
+   * `kvType` `'f16'` or `'q8_0'` rounded once more), so what was dropped keeps its influence on them. A request that has
+   * dropped something holds its memory until it ends. Default: `'error'`.
    */
   overflow?: 'error' | 'shift'
   /** How keys and values are stored. Default: what `storeModel` was told, else `'f16'`. */
