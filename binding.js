@@ -847,6 +847,7 @@ module.exports.generate = nativeBinding.generate
 module.exports.generateStream = nativeBinding.generateStream
 module.exports.getMetadata = nativeBinding.getMetadata
 module.exports.getModelInfo = nativeBinding.getModelInfo
+module.exports.getStats = nativeBinding.getStats
 module.exports.getTensor = nativeBinding.getTensor
 module.exports.getTensorData = nativeBinding.getTensorData
 module.exports.listModels = nativeBinding.listModels

@@ -8,6 +8,26 @@
 export declare const embeddedModel: string
 
 /**
+ * What is published on the channels `realm-node.request.start` and `realm-node.request.end` of `node:diagnostics_channel`,
+ * once each for a request that begins while somebody listens. Only the end carries how it went: the facts of an answer,
+ * or an error, or that it was cancelled. A stream that is forgotten has no end.
+ */
+export interface RequestEvent {
+  /** Numbers the requests of this thread that were observed. */
+  request: number
+  method: 'generate' | 'generateStream'
+  modelId: ModelId
+  finishReason?: Generation['finishReason']
+  usage?: Usage
+  timings?: Timings
+  seed?: number
+  /** What the request rejected with. */
+  error?: unknown
+  /** The reader left before the end. */
+  cancelled?: boolean
+}
+
+/**
  * Which binding artifact the generated loader actually loaded: `'native'` for
  * a native addon, otherwise the `platformArchABI` of the WASI flavor. Every
  * flavor napi-rs can build is listed, because `NAPI_RS_NATIVE_LIBRARY_PATH`
@@ -38,6 +58,18 @@ export declare class KvCache {
    * is disposed or a layer runs on it.
    */
   fork(): KvCache
+  /**
+   * What every layer holds, as bytes for `KvCache.load`: versioned, checksummed, and bound to the model. Waits for a
+   * running layer. Rejects with `ERR_REALM_INVALID_ARGUMENT` when the cache is disposed.
+   */
+  save(): Promise<Uint8Array>
+  /**
+   * A cache with what `save()` wrote. `bytes` must not change until the promise settles.
+   *
+   * Rejects with `ERR_REALM_BAD_SNAPSHOT` (damaged, of another version, or of another model), `ERR_REALM_OUT_OF_MEMORY`,
+   * `ERR_REALM_MODEL_NOT_FOUND` or `ERR_REALM_INVALID_ARGUMENT`.
+   */
+  static load(modelId: ModelId, bytes: Uint8Array): Promise<KvCache>
   /** Gives the memory back, after work that still uses it has ended. Later use is an error; disposing twice is not. */
   dispose(): void
   /** The same as `dispose()`, for `using`. */
@@ -116,8 +148,16 @@ export declare function configure(options: ConfigureOptions): void
 export interface ConfigureOptions {
   /** Threads that compute, from the next piece of work on. The result of a computation does not depend on it. */
   threads?: number
-  /** Bytes that key/value caches of generations may take together. */
+  /**
+   * Bytes that all key/value caches may take together, remembered prefixes included. Default: a quarter of the memory
+   * that was available at the start.
+   */
   cacheBytes?: number
+  /**
+   * Requests that may wait on a model, beyond the 64 that run at once. More are refused with `ERR_REALM_QUEUE_FULL`.
+   * Default: 1024.
+   */
+  maxQueued?: number
 }
 
 /**
@@ -203,14 +243,21 @@ export interface GenerateOptions {
   /** Reports log probabilities: 0 of the chosen tokens only, n also of the n likeliest at each place. */
   logprobs?: number
   /**
-   * What to do when prompt and answer do not fit into the context: refuse before any work, or forget the oldest tokens.
-   * Default: `'error'`.
+   * What to do when prompt and answer do not fit into the context: refuse before any work, or go on without the middle.
+   * The first sixteenth of the context and the latest half stay; their keys are moved to their new positions (and with
+   * `kvType` `'f16'` or `'q8_0'` rounded once more), so what was dropped keeps its influence on them. A request that has
+   * dropped something holds its memory until it ends. Default: `'error'`.
    */
   overflow?: 'error' | 'shift'
-  /** How keys and values are stored. Default: `'f16'`. */
+  /** How keys and values are stored. Default: what `storeModel` was told, else `'f16'`. */
   kvType?: 'f32' | 'f16' | 'q8_0'
-  /** Among waiting requests, higher ones go first. Default: 0. */
+  /** Among waiting requests, higher ones go first, and memory that is short goes to them. Default: 0. */
   priority?: number
+  /**
+   * Begins where other requests with the same first tokens have been, and leaves its own keys and values to later ones
+   * as long as nothing else needs the memory. The answer does not depend on it. Default: `true`.
+   */
+  cachePrompt?: boolean
   /** Ends the request; it rejects with `signal.reason`. */
   signal?: AbortSignal
 }
@@ -255,6 +302,9 @@ export declare function getMetadata(modelId: ModelId, options?: MetadataOptions 
 
 /** What is known about a model. Throws `ERR_REALM_MODEL_NOT_FOUND`. */
 export declare function getModelInfo(modelId: ModelId): ModelInfo
+
+/** What the engine has done with a model and does now. Throws `ERR_REALM_MODEL_NOT_FOUND`. */
+export declare function getStats(modelId: ModelId): ModelStats
 
 /**
  * A tensor as 32-bit floats, dequantised, row-major (`listTensors` tells its shape).
@@ -326,6 +376,48 @@ export interface ModelInfo {
   path?: string
 }
 
+/** What `getStats` tells. Counts are since the model was stored. */
+export interface ModelStats {
+  /** Requests that were asked for and wait for their turn. */
+  queued: number
+  /** Requests that run, paused ones included. */
+  running: number
+  /** Requests that wait for their reader. */
+  paused: number
+  finished: number
+  cancelled: number
+  /** Requests that ended with an error, those that were refused included. */
+  failed: number
+  /** Times that a request gave its memory up for another, and computed its tokens again later. */
+  preempted: number
+  /** Pages of 64 tokens that are held now. */
+  pagesUsed: number
+  /** Of these, pages that later requests with the same tokens will find. */
+  pagesCached: number
+  /** Of the cached pages, those that requests use now. */
+  pagesShared: number
+  /** Cached pages that were given up because memory was needed. */
+  pagesEvicted: number
+  /** Bytes of a page in the model's own `kvType`. */
+  pageBytes: number
+  /** Tokens in the prompts of ended requests. */
+  promptTokens: number
+  /** Of these, tokens that were in the cache already. */
+  cachedTokens: number
+  /** Tokens that ended requests were given. */
+  completionTokens: number
+  /** Batches that were computed. */
+  steps: number
+  /** Milliseconds of a batch, all of them. */
+  stepMeanMs: number
+  /** Milliseconds of a batch: median of the latest 512. */
+  stepP50Ms: number
+  /** Their 99th percentile. */
+  stepP99Ms: number
+  /** The longest of them. */
+  stepMaxMs: number
+}
+
 /**
  * Releases one reference to a model; `true` when it was the last and the model is gone. Work that still runs on it then
  * ends with `ERR_REALM_MODEL_REMOVED`. Throws `ERR_REALM_MODEL_NOT_FOUND`.
@@ -356,6 +448,11 @@ export interface StoreOptions {
    * resolves. An exception that it throws cancels the work and rejects the promise.
    */
   onProgress?: (fraction: number) => void
+  /**
+   * How keys and values are stored where a request does not say it. Default: `'f16'`. For a model that is stored
+   * already it counts from now on.
+   */
+  kvType?: 'f32' | 'f16' | 'q8_0'
   /** Ends the work; the promise rejects with `signal.reason`. */
   signal?: AbortSignal
 }
@@ -373,10 +470,12 @@ export interface SystemInfo {
   instructionSet: string
   /** Those that this build could use on this machine, best first. */
   availableInstructionSets: Array<string>
-  /** Bytes that key/value caches of generations may take together. */
+  /** Bytes that all key/value caches may take together. */
   cacheBytes: number
-  /** Bytes that they take now. */
+  /** Bytes that they take now, remembered prefixes included. */
   cacheUsedBytes: number
+  /** Requests that may wait on a model. */
+  maxQueued: number
 }
 
 /** One tensor of a model. */

@@ -57,6 +57,7 @@ const promises: Record<string, Case[]> = {
     out(() => api.storeModel(new URL('https://example.org/model.gguf')), /https:/),
     ...option('onProgress', (_, options) => api.storeModel('x', options), [5, {}, 'f'], []),
     ...option('signal', (_, options) => api.storeModel('x', options), [5, {}, new EventTarget()], []),
+    ...option('kvType', (_, options) => api.storeModel('x', options), [5, {}, true], ['f8', '']),
     wrong(() => api.storeModel('x', { onprogress: () => {} }), /options\.onprogress.*onProgress/),
     wrong(() => api.storeModel('x', 5), /options must be an object/),
     wrong(() => api.storeModel('x', []), /options must be an object/),
@@ -181,6 +182,7 @@ const throwing: Record<string, Case[]> = {
     ...[undefined, 5, 'x', []].map((options) => wrong(() => api.configure(options), /options must be an object/)),
     ...option('threads', (_, options) => api.configure(options), notNumbers, [...notNatural, 0, 1_000_000]),
     ...option('cacheBytes', (_, options) => api.configure(options), notNumbers, notNatural),
+    ...option('maxQueued', (_, options) => api.configure(options), notNumbers, notNatural),
     wrong(() => api.configure({ thread: 2 }), /the options are threads, cacheBytes/),
   ],
 }

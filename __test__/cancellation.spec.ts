@@ -1,8 +1,8 @@
 // Every way to end a request early: promptly, with the right reason, and without leaving anything behind.
 import { setImmediate as turn } from 'node:timers/promises'
 import test from 'ava'
-import { generate, generateStream, type TokenChunk } from '../index.js'
-import { embeddedId } from './helpers.js'
+import { generate, generateStream, getStats, removeModel, storeModel, systemInfo, type TokenChunk } from '../index.js'
+import { embeddedId, fixture, run } from './helpers.js'
 import {
   answer,
   collect,
@@ -211,4 +211,72 @@ test('after many cancelled requests there is room for more', async (t) => {
   const streams = Array.from({ length: 100 }, (_, i) => generateStream(id, `${i}`, endless))
   await Promise.all(streams.map((stream) => stream.return()))
   t.is((await generate(id, question, greedy)).text, answer)
+})
+
+test('aborted while it waits, reads its prompt or writes: the others do not notice', async (t) => {
+  const id = await storeModel(fixture('stories260K', 'stories260K-q8_0.gguf'))
+  const prompt = (i: number, length: number): number[] => Array.from({ length }, (_, j) => 10 + ((i + 7 * j) % 400))
+  const options = { ...greedy, ignoreEos: true, maxTokens: 60 }
+  const expected = await Promise.all([1, 2, 3].map((i) => generate(id, prompt(i, 20), options)))
+  for (let round = 0; round < 10; round++) {
+    const controllers = Array.from({ length: 100 }, () => new AbortController())
+    // More than run at once, so some wait; long prompts and long answers.
+    const ended = controllers.map(({ signal }, i) =>
+      rejection(generate(id, prompt(i, i % 2 === 0 ? 400 : 3), { ...endless, signal })),
+    )
+    const others = [1, 2, 3].map((i) => generate(id, prompt(i, 20), { ...options, priority: 1 }))
+    for (const [i, controller] of controllers.entries()) {
+      if (i % 10 === 0) await turn()
+      controller.abort(i)
+    }
+    t.deepEqual(await Promise.all(ended), [...controllers.keys()])
+    const answers = await Promise.all(others)
+    t.deepEqual(
+      answers.map(({ tokens }) => tokens),
+      expected.map(({ tokens }) => tokens),
+    )
+  }
+})
+
+test('what cancelled requests held is free again', async (t) => {
+  const id = await storeModel(fixture('stories260K', 'stories260K-q4_0.gguf'))
+  const streams = Array.from({ length: 30 }, (_, i) => generateStream(id, [5, 6, 7 + i], endless))
+  await Promise.all(streams.map((stream) => stream.next()))
+  t.true(getStats(id).pagesUsed > 0)
+  await Promise.all(streams.map((stream) => stream.return()))
+  while (getStats(id).running > 0) await turn()
+  t.like(getStats(id), { pagesUsed: 0, queued: 0, cancelled: 30 })
+})
+
+test('removing a model ends what runs and what waits on it', async (t) => {
+  const id = await storeModel(fixture('stories260K', 'stories260K-f32.gguf'))
+  const generations = Array.from({ length: 80 }, () => rejection(generate(id, [5, 6, 7], endless)))
+  const stream = generateStream(id, [5, 6, 7], endless)
+  await stream.next()
+  t.true(removeModel(id))
+  for (const error of await Promise.all(generations)) t.like(error, { code: 'ERR_REALM_MODEL_REMOVED' })
+  await t.throwsAsync(collect(stream), { code: 'ERR_REALM_MODEL_REMOVED' })
+  t.true(systemInfo().cacheUsedBytes >= 0)
+})
+
+test('a process ends by itself after its requests were cancelled, and at once with process.exit()', async (t) => {
+  const requests = `
+    const options = { maxTokens: 1e6, ignoreEos: true, overflow: 'shift' }
+    realm.storeModel(realm.embeddedModel).then(async (id) => {
+      const abort = new AbortController()
+      const long = Array.from({ length: 500 }, (_, i) => 300 + i)
+      const streams = [1, 2, 3].map((i) => realm.generateStream(id, [i, ...long], options))
+      const answers = [1, 2, 3].map((i) => realm.generate(id, [i, ...long], { ...options, signal: abort.signal }))
+      await Promise.all(streams.map((stream) => stream.next()))`
+  const left = await run(`${requests}
+      abort.abort(new Error('enough'))
+      for (const stream of streams) await stream.return()
+      for (const { status, reason } of await Promise.allSettled(answers)) console.log(status, reason.message)
+    })`)
+  t.deepEqual(left, { code: 0, stdout: 'rejected enough\n'.repeat(3), stderr: '' })
+  const exit = await run(`${requests}
+      console.log('going')
+      process.exit(7)
+    })`)
+  t.deepEqual(exit, { code: 7, stdout: 'going\n', stderr: '' })
 })

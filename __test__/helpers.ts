@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -29,4 +30,25 @@ let embedded: Promise<string> | undefined
 export function embeddedId(): Promise<string> {
   embedded ??= storeModel(embeddedModel)
   return embedded
+}
+
+/** Runs a script in a process of its own, to its natural end. */
+export function run(
+  script: string,
+  env: Record<string, string> = {},
+): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const prelude = `const realm = require(${JSON.stringify(join(root, 'index.js'))});`
+  const child = spawn(process.execPath, ['-e', prelude + script], { env: { ...process.env, ...env } })
+  let stdout = ''
+  let stderr = ''
+  child.stdout.setEncoding('utf8').on('data', (text) => {
+    stdout += text
+  })
+  child.stderr.setEncoding('utf8').on('data', (text) => {
+    stderr += text
+  })
+  return new Promise((resolve, reject) => {
+    child.on('error', reject)
+    child.on('close', (code) => resolve({ code, stdout, stderr }))
+  })
 }

@@ -1,10 +1,8 @@
 // `generateStream` as an async iterator.
-import { spawn } from 'node:child_process'
-import { join as joinPath } from 'node:path'
 import { Readable } from 'node:stream'
 import test from 'ava'
 import { detokenize, generate, generateStream, type TokenChunk } from '../index.js'
-import { embeddedId, root } from './helpers.js'
+import { embeddedId, run } from './helpers.js'
 import { answer, collect, endless, greedy, join, noModel, question } from './support.js'
 
 test('the chunks together are what generate gives', async (t) => {
@@ -129,24 +127,6 @@ test('what goes wrong later rejects one next(), and then the stream is done', as
   await t.throwsAsync(stream.next(), { code: 'ERR_REALM_CONTEXT_OVERFLOW' })
   t.true((await stream.next()).done)
 })
-
-/** Runs a script in a process of its own, to its natural end. */
-function run(script: string): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const prelude = `const realm = require(${JSON.stringify(joinPath(root, 'index.js'))});`
-  const child = spawn(process.execPath, ['-e', prelude + script])
-  let stdout = ''
-  let stderr = ''
-  child.stdout.setEncoding('utf8').on('data', (text) => {
-    stdout += text
-  })
-  child.stderr.setEncoding('utf8').on('data', (text) => {
-    stderr += text
-  })
-  return new Promise((resolve, reject) => {
-    child.on('error', reject)
-    child.on('close', (code) => resolve({ code, stdout, stderr }))
-  })
-}
 
 test('a stream that nobody waits for does not keep the process alive', async (t) => {
   const { code, stdout, stderr } = await run(`

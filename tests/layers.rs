@@ -10,7 +10,7 @@ use std::path::Path;
 #[test]
 fn layers_give_the_logits_that_generate_uses() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/realm-tiny/realm-tiny-q8_0.gguf");
-    let id = engine::store(Source::Path(path), &mut |_| (), &|| false).unwrap();
+    let id = engine::store(Source::Path(path), None, &mut |_| (), &|| false).unwrap();
     let model = engine::get(&id).unwrap();
     let prompt = model.tokenizer().unwrap().encode("Monday, Tuesday, Wednesday, Thursday,", true, false);
     let size = model.info.vocabulary_size;

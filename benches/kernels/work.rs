@@ -4,7 +4,7 @@ use realm_node::{
     compute::{Phase, Shared},
     gguf::TensorType,
     kernels::{
-        CHUNK, InputBuffer, KvFormat, Matmul, Part, Prepare, Weight,
+        CHUNK, InputBuffer, KvFormat, Matmul, Norm, NormKind, Part, Prepare, Weight,
         attention::{Attend, Layout, Span, tasks},
         page::PageMemory,
         tier,
@@ -40,7 +40,8 @@ fn matmul(bench: &Bench, ty: TensorType, tokens: usize, bytes: usize, name: &str
     let (mut x, mut out, mut buffer) = (activations(tokens * COLS), vec![0.0; tokens * rows], InputBuffer::default());
     let inputs = buffer.inputs(tier(), tokens, COLS, weight.needs());
     let prepare = Prepare { tier: tier(), source: Shared::new(&mut x), rows: None, norm: None, inputs };
-    let part = Part { weight, gate: None, bias: None, out: Shared::new(&mut out), stride: rows, add: false };
+    let part =
+        Part { weight, gate: None, bias: None, out: Shared::new(&mut out), stride: rows, add: false, gelu: false };
     let product = Matmul::new(tier(), inputs, vec![part]);
     let decodes = tokens < 8;
     let amount = if decodes {
@@ -136,7 +137,8 @@ pub fn prepare(bench: &Bench) {
         let needs = Weight::new(ty, &[], 0, COLS).needs();
         let inputs = buffer.inputs(tier(), tokens, COLS, needs);
         let source = Shared::new(&mut x);
-        let phase = Prepare { tier: tier(), source, rows: None, norm: Some((&norm, 1e-5)), inputs };
+        let norm = Norm { kind: NormKind::Rms, weight: &norm, bias: &[], eps: 1e-5 };
+        let phase = Prepare { tier: tier(), source, rows: None, norm: Some(norm), inputs };
         bench.measure(name, Amount { each: (4 * tokens * COLS) as f64 / 1e9, limit: Limit::Read }, &[&phase]);
     }
 }

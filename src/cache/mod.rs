@@ -1,8 +1,14 @@
 //! Keys and values of sequences, in pages of 64 positions, within one byte budget for the process.
 //!
-//! A [`Sequence`] is a list of pages. Forking shares them; a page is copied when one of its owners writes to it.
+//! A [`Sequence`] is a list of pages. Forking shares them; a page is copied when one of its owners writes to it. The
+//! [`Prefixes`] of a model remember which tokens lead to which pages, so that a request begins where another has been; the
+//! [`Budget`] makes them forget what nobody uses when memory is short.
 mod budget;
+mod page;
+mod prefixes;
 mod sequence;
+pub mod snapshot;
 
-pub use budget::{Budget, OutOfMemory};
+pub use budget::{Budget, OutOfMemory, Wake};
+pub use prefixes::{Counts, Prefixes};
 pub use sequence::Sequence;

@@ -1,5 +1,8 @@
-use super::{Budget, OutOfMemory};
-use crate::kernels::{CHUNK, Page, attention::Layout, page::PageMemory};
+use super::{
+    Budget, OutOfMemory,
+    page::{CountedPage, Reserved},
+};
+use crate::kernels::{CHUNK, Page, attention::Layout};
 use std::sync::Arc;
 
 /// Keys and values of one sequence, from position `origin` on. Knows how many positions have room, not which are filled.
@@ -7,44 +10,24 @@ use std::sync::Arc;
 pub struct Sequence {
     layout: Layout,
     origin: usize,
-    pages: Vec<Arc<CountedPage>>,
+    pub(super) pages: Vec<Arc<CountedPage>>,
     budget: &'static Budget,
-}
-
-/// A page that gives its bytes back to the budget when the last owner drops it.
-struct CountedPage {
-    memory: PageMemory,
-    budget: &'static Budget,
-}
-
-impl CountedPage {
-    fn new(
-        bytes: usize,
-        budget: &'static Budget,
-        make: impl FnOnce() -> std::io::Result<PageMemory>,
-    ) -> Result<Arc<Self>, OutOfMemory> {
-        budget.take(bytes as u64)?;
-        match make() {
-            Ok(memory) => Ok(Arc::new(Self { memory, budget })),
-            // The operating system has no more, whatever the budget says.
-            Err(_) => {
-                budget.give_back(bytes as u64);
-                Err(OutOfMemory { needed: bytes as u64, used: budget.used(), limit: budget.used() })
-            }
-        }
-    }
-}
-
-impl Drop for CountedPage {
-    fn drop(&mut self) {
-        self.budget.give_back(self.memory.byte_len() as u64);
-    }
+    pinned: bool,
 }
 
 impl Sequence {
     /// An empty sequence; the first position that will be stored is at least `origin`.
     pub fn new(layout: Layout, origin: usize) -> Self {
-        Self { layout, origin, pages: Vec::new(), budget: Budget::global() }
+        Self { origin, ..Self::within(layout, Budget::global()) }
+    }
+
+    /// A sequence that a caller holds by hand, for as long as they like.
+    pub fn pinned(layout: Layout) -> Self {
+        Self { pinned: true, ..Self::new(layout, 0) }
+    }
+
+    pub(super) fn within(layout: Layout, budget: &'static Budget) -> Self {
+        Self { layout, origin: 0, pages: Vec::new(), budget, pinned: false }
     }
 
     pub fn layout(&self) -> Layout {
@@ -60,19 +43,78 @@ impl Sequence {
     }
 
     /// Makes positions `from..to` writable: pages that do not exist yet are allocated, pages that are shared with other
-    /// sequences are copied. On failure the sequence holds what it held before (maybe with pages to spare).
+    /// sequences are copied. On failure the sequence holds what it held before.
     pub fn prepare(&mut self, from: usize, to: usize) -> Result<(), OutOfMemory> {
-        let bytes = self.layout.page_bytes();
-        for index in self.page_of(from)..=self.page_of(to - 1) {
-            let Some(page) = self.pages.get_mut(index) else {
-                self.pages.push(CountedPage::new(bytes, self.budget, || PageMemory::new(bytes))?);
-                continue;
+        let (first, last) = (self.page_of(from), self.page_of(to - 1));
+        let shared = (first..self.pages.len().min(last + 1)).filter(|&i| Arc::strong_count(&self.pages[i]) > 1).count();
+        let needed = shared + (last + 1).saturating_sub(self.pages.len());
+        if needed == 0 {
+            return Ok(());
+        }
+        let mut reserved = Reserved::new(self.budget, self.layout.page_bytes(), needed, self.pinned)?;
+        let before = self.pages.len();
+        for index in first..=last {
+            let made = match self.pages.get_mut(index) {
+                None => reserved.page(None).map(|page| self.pages.push(page)),
+                // Only owners make owners, so a page that is not shared now stays so; one that has ceased to be shared
+                // since the count is copied in vain.
+                Some(page) => match Arc::get_mut(page) {
+                    Some(_) => Ok(()),
+                    None => reserved.page(Some(&page.memory)).map(|copy| *page = copy),
+                },
             };
-            if Arc::get_mut(page).is_none() {
-                *page = CountedPage::new(bytes, self.budget, || page.memory.duplicate())?;
+            if let Err(error) = made {
+                self.pages.truncate(before);
+                return Err(error);
             }
         }
         Ok(())
+    }
+
+    /// Fills an empty sequence with the content of whole pages.
+    pub(super) fn fill(&mut self, content: &[u8]) -> Result<(), OutOfMemory> {
+        let size = self.layout.page_bytes();
+        self.prepare(self.origin, self.origin + content.len() / size * CHUNK)?;
+        for (page, content) in self.pages.iter_mut().zip(content.chunks_exact(size)) {
+            Arc::get_mut(page).expect("a fresh page has one owner").memory.bytes_mut().copy_from_slice(content);
+        }
+        Ok(())
+    }
+
+    /// Drops `drop` pages after the first `keep` and closes the gap; what comes after it, and room up to position `to`, is
+    /// writable then. On failure nothing has changed, unless it is the system that refused.
+    pub fn close_gap(&mut self, keep: usize, drop: usize, to: usize) -> Result<(), OutOfMemory> {
+        let is_shared = |page: &Arc<CountedPage>| Arc::strong_count(page) > 1;
+        let spare = (self.page_of(to - 1) + 1).saturating_sub(self.pages.len() - drop);
+        let own = self.pages[keep..keep + drop].iter().filter(|page| !is_shared(page)).count();
+        let copies = self.pages[keep + drop..].iter().filter(|page| is_shared(page)).count();
+        let needed = copies + spare.saturating_sub(own);
+        let mut reserved = Reserved::new(self.budget, self.layout.page_bytes(), needed, self.pinned)?;
+        // What is dropped can hold something else, where nobody else uses it.
+        let dropped: Vec<_> = self.pages.drain(keep..keep + drop).filter(|page| !is_shared(page)).take(spare).collect();
+        for page in &mut self.pages[keep..] {
+            if Arc::get_mut(page).is_none() {
+                *page = reserved.page(Some(&page.memory))?;
+            }
+        }
+        let fresh = spare - dropped.len();
+        self.pages.extend(dropped);
+        for _ in 0..fresh {
+            self.pages.push(reserved.page(None)?);
+        }
+        Ok(())
+    }
+
+    /// Do positions before `len` have room?
+    pub fn has_room(&self, len: usize) -> bool {
+        self.pages.len() > self.page_of(len - 1)
+    }
+
+    /// The first `len` positions, shared.
+    pub fn share(&self, len: usize) -> Self {
+        let mut shared = self.clone();
+        shared.truncate(len);
+        shared
     }
 
     /// Drops the pages that hold no position before `len`.
@@ -84,6 +126,16 @@ impl Sequence {
     /// Adds the addresses of the pages to `list`.
     pub fn addresses(&self, list: &mut Vec<Page>) {
         list.extend(self.pages.iter().map(|page| page.memory.address()));
+    }
+
+    /// Pages, shared ones included.
+    pub fn page_count(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Pages that nothing else holds.
+    pub fn own_pages(&self) -> usize {
+        self.pages.iter().filter(|page| Arc::strong_count(page) == 1).count()
     }
 
     /// Bytes of the pages, shared ones included.
@@ -98,8 +150,7 @@ mod tests {
     use crate::kernels::KvFormat;
 
     fn empty(budget: &'static Budget) -> Sequence {
-        let layout = Layout { format: KvFormat::F16, head_dim: 32, kv_heads: 2, layers: 2 };
-        Sequence { budget, ..Sequence::new(layout, 0) }
+        Sequence::within(Layout { format: KvFormat::F16, head_dim: 32, kv_heads: 2, layers: 2 }, budget)
     }
 
     fn addresses(sequence: &Sequence) -> Vec<usize> {
@@ -128,14 +179,47 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_is_closed_with_the_pages_that_are_there() {
+        static BUDGET: Budget = Budget::new(1 << 20);
+        let mut a = empty(&BUDGET);
+        let page = a.layout().page_bytes() as u64;
+        a.prepare(0, 6 * 64).unwrap();
+        let before = addresses(&a);
+        // The second page and the last are somebody else's too.
+        let shared = [a.pages[1].clone(), a.pages[5].clone()];
+        a.close_gap(1, 3, 6 * 64 - 10).unwrap();
+        let after = addresses(&a);
+        assert_eq!((after.len(), after[0], after[1]), (6, before[0], before[4]));
+        assert_ne!(after[2], before[5]);
+        assert_eq!(after[3..5], before[2..4]);
+        assert!(!before.contains(&after[5]));
+        assert_eq!(BUDGET.used(), 8 * page);
+        drop((a, shared));
+        assert_eq!(BUDGET.used(), 0);
+    }
+
+    #[test]
     fn refuses_before_it_allocates() {
-        static BUDGET: Budget = Budget::new(40_000);
+        static BUDGET: Budget = Budget::new(90_000);
         let mut a = empty(&BUDGET);
         let page = a.layout().page_bytes() as u64;
         assert_eq!(page, 2 * 2 * 2 * 64 * 32 * 2);
         a.prepare(0, 64).unwrap();
-        let error = a.prepare(64, 65).unwrap_err();
-        assert_eq!(error, OutOfMemory { needed: page, used: page, limit: 40_000 });
+        // Two more do not fit, so not even one is taken.
+        let error = a.prepare(64, 65 + 64).unwrap_err();
+        assert_eq!(error, OutOfMemory { needed: 2 * page, used: page, limit: 90_000, by_system: false });
         assert_eq!((a.pages.len(), BUDGET.used()), (1, page));
+        a.prepare(64, 65).unwrap();
+        assert_eq!(BUDGET.used(), 2 * page);
+    }
+
+    #[test]
+    fn what_a_caller_holds_by_hand_is_not_attainable() {
+        static BUDGET: Budget = Budget::new(100_000);
+        let mut held = Sequence { pinned: true, ..empty(&BUDGET) };
+        held.prepare(0, 64).unwrap();
+        assert_eq!(BUDGET.attainable(), 100_000 - held.byte_len());
+        drop(held);
+        assert_eq!((BUDGET.attainable(), BUDGET.used()), (100_000, 0));
     }
 }

@@ -17,6 +17,10 @@ pub enum Error {
     ContextOverflow(String),
     #[error("{0}")]
     OutOfMemory(String),
+    #[error("{0}")]
+    QueueFull(String),
+    #[error("{0}")]
+    BadSnapshot(String),
     #[error("model {0} was removed while it was in use")]
     ModelRemoved(String),
     #[error("{0}")]
@@ -40,6 +44,8 @@ impl Error {
             Self::InvalidArgument(_) => "ERR_REALM_INVALID_ARGUMENT",
             Self::ContextOverflow(_) => "ERR_REALM_CONTEXT_OVERFLOW",
             Self::OutOfMemory(_) => "ERR_REALM_OUT_OF_MEMORY",
+            Self::QueueFull(_) => "ERR_REALM_QUEUE_FULL",
+            Self::BadSnapshot(_) => "ERR_REALM_BAD_SNAPSHOT",
             Self::ModelRemoved(_) => "ERR_REALM_MODEL_REMOVED",
             Self::FileChanged(_) => "ERR_REALM_FILE_CHANGED",
             Self::Io(_) => "ERR_REALM_IO",
@@ -106,6 +112,15 @@ impl From<compute::TeamPanic> for Error {
 impl From<cache::OutOfMemory> for Error {
     fn from(e: cache::OutOfMemory) -> Self {
         Self::OutOfMemory(e.to_string())
+    }
+}
+
+impl From<cache::snapshot::Error> for Error {
+    fn from(e: cache::snapshot::Error) -> Self {
+        match e {
+            cache::snapshot::Error::Bad(text) => Self::BadSnapshot(text),
+            cache::snapshot::Error::OutOfMemory(e) => e.into(),
+        }
     }
 }
 

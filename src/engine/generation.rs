@@ -1,17 +1,19 @@
 //! One running request: its tokens, its cache, its sampler, and the text that is not sent yet.
 use super::{
-    Chunk, Error, Finish, FinishReason, GenerateOptions, Loaded, Overflow, Stream, Timings, Usage, layers::check_tokens,
+    Error, FinishReason, GenerateOptions, Loaded, Overflow, Stream, Timings, Usage,
+    layers::check_tokens,
+    process::team,
+    request::{Finish, fresh_seed, sampling},
+    scheduler::Ticket,
+    shift::{Gap, shift},
+    text_out::TextOut,
 };
 use crate::{
-    cache::{OutOfMemory, Sequence},
-    kernels::attention::Layout,
-    sampling::{Sampler, SamplingParams, TokenLogprob},
-    tokenizer::StreamDecoder,
+    cache::{Budget, OutOfMemory, Prefixes, Sequence},
+    kernels::{CHUNK, attention::Layout},
+    sampling::Sampler,
 };
-use std::{
-    hash::{BuildHasher, Hasher, RandomState},
-    time::Instant,
-};
+use std::time::Instant;
 
 pub struct Generation {
     /// Prompt and answer so far; after a shift without the dropped middle.
@@ -19,18 +21,42 @@ pub struct Generation {
     /// How many of them are in the cache.
     done: usize,
     sequence: Sequence,
+    /// It has been given memory. Not so at first, and again after it had to give it up.
+    started: bool,
+    /// Full pages that others can find.
+    published: usize,
+    /// It uses what others left, and leaves what others can use.
+    shares: bool,
     sampler: Sampler,
     pipe: Stream,
     text: TextOut,
     logprobs: Option<usize>,
     context: usize,
     overflow: Overflow,
+    /// The context is full: some of it is dropped before it goes on.
+    is_full: bool,
+    /// Something was dropped: what is cached cannot be computed from the tokens that are left.
+    has_shifted: bool,
     priority: i32,
     /// Tokens that may still be generated.
     left: usize,
     seed: u64,
     usage: Usage,
     times: Times,
+    /// Pages of its own, when they were counted last.
+    counted_pages: usize,
+    /// Nothing will come any more: it leaves the loop.
+    over: Option<Outcome>,
+    /// Its place among the model's requests, given back at its end.
+    ticket: Option<Ticket>,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Finished,
+    Failed,
+    Cancelled,
 }
 
 /// When things happened.
@@ -40,14 +66,6 @@ struct Times {
     first_token: Option<Instant>,
 }
 
-/// Text on its way out: bytes of half a character and what may become a stop string are held back.
-struct TextOut {
-    decoder: StreamDecoder,
-    held: String,
-    stops: Vec<String>,
-    chunk: Chunk,
-}
-
 impl Generation {
     pub fn new(
         model: &Loaded,
@@ -55,6 +73,7 @@ impl Generation {
         options: GenerateOptions,
         pipe: Stream,
         asked: Instant,
+        ticket: Ticket,
     ) -> Result<Self, Error> {
         let network = model.network()?;
         if tokens.is_empty() {
@@ -74,26 +93,31 @@ impl Generation {
         let seed = options.seed.unwrap_or_else(fresh_seed);
         let mut sampler = Sampler::new(sampling(model, &options, seed));
         tokens.iter().for_each(|&token| sampler.accept(token));
+        let layout = network.layout(options.kv_type.unwrap_or_else(|| model.kv_type()));
+        let sequence = Sequence::new(layout, 0);
         Ok(Self {
             done: 0,
-            sequence: Sequence::new(network.layout(options.kv_type.unwrap_or_default()), 0),
+            started: false,
+            published: 0,
+            shares: options.cache_prompt,
+            sequence,
             sampler,
             pipe,
-            text: TextOut {
-                decoder: model.tokenizer.as_ref().map(|t| t.stream_decoder()).unwrap_or_default(),
-                held: String::new(),
-                stops: options.stop,
-                chunk: Chunk::default(),
-            },
+            text: TextOut::new(model, options.stop),
             logprobs: options.logprobs,
             context,
             overflow: options.overflow,
+            is_full: false,
+            has_shifted: false,
             priority: options.priority,
             left: options.max_tokens.unwrap_or(usize::MAX),
             seed,
             usage: Usage { prompt_tokens, ..Usage::default() },
             times: Times { asked, started: None, first_token: None },
+            counted_pages: 0,
+            over: None,
             tokens,
+            ticket: Some(ticket),
         })
     }
 
@@ -113,71 +137,220 @@ impl Generation {
         self.pipe.is_cancelled()
     }
 
+    /// Pages that it alone holds.
+    pub fn count_pages(&mut self) -> usize {
+        self.counted_pages = self.sequence.own_pages();
+        self.counted_pages
+    }
+
+    /// It ended: it leaves the loop.
+    pub fn is_over(&self) -> bool {
+        self.over.is_some()
+    }
+
     /// Can it go on, or does it wait for its reader?
     pub fn has_room(&self) -> bool {
         self.pipe.has_room()
     }
 
+    /// Hands what was written to a reader that waits for it.
+    pub fn deliver(&self, can_wait: bool) {
+        self.pipe.deliver(can_wait);
+    }
+
     /// Nothing is to be generated at all.
-    pub fn is_finished(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.left == 0
     }
 
-    /// Position of the first token that is not in the cache, and how many there are.
-    pub fn pending(&self) -> (usize, usize) {
-        (self.done, self.tokens.len() - self.done)
+    pub fn is_started(&self) -> bool {
+        self.started
     }
 
-    /// The next `n` tokens for the forward pass; makes room for them in the cache.
-    pub fn take_rows(&mut self, n: usize) -> Result<&[u32], OutOfMemory> {
-        self.times.started.get_or_insert_with(Instant::now);
-        // The whole prompt's room at once: refused before work is done, not in the middle of it.
-        self.sequence.prepare(self.done, self.tokens.len())?;
-        Ok(&self.tokens[self.done..self.done + n])
+    /// One more row gives the next token.
+    pub fn is_decoding(&self) -> bool {
+        self.started && self.completes(1)
+    }
+
+    /// Are these rows all that the next token needs?
+    pub fn completes(&self, rows: usize) -> bool {
+        self.done + rows == self.tokens.len()
+    }
+
+    /// Position of the first token that is not in the cache, and how many can be computed next.
+    pub fn pending(&self) -> (usize, usize) {
+        let before_shift = self.is_full && !self.completes(1);
+        (self.done, self.tokens.len() - self.done - usize::from(before_shift))
+    }
+
+    /// Everything but the last token is computed, and there is no room after that.
+    pub fn must_shift(&self) -> bool {
+        self.is_full && self.is_decoding()
+    }
+
+    /// Takes the memory that a shift needs, and drops the middle of what is cached.
+    pub fn close_gap(&mut self, prefixes: &Prefixes, gap: Gap) -> Result<(), OutOfMemory> {
+        if self.shares {
+            // Pages that nobody else uses need no copy.
+            prefixes.forget(&self.tokens[..self.done], &self.sequence);
+        }
+        self.sequence.close_gap(gap.keep, gap.drop, self.context)?;
+        Budget::global().there_may_be_room();
+        Ok(())
+    }
+
+    /// What follows the gap is now where the gap was: its keys are rotated to their new positions, nothing is computed
+    /// again.
+    pub fn move_back(&mut self, model: &Loaded, gap: Gap) -> Result<(), Error> {
+        let mut pages = Vec::new();
+        self.sequence.addresses(&mut pages);
+        let (from, by) = (gap.keep * CHUNK, gap.drop * CHUNK);
+        self.tokens.drain(from..from + by);
+        self.done -= by;
+        let moved = &pages[gap.keep..self.done.div_ceil(CHUNK)];
+        model.network()?.move_back(&team(), moved, self.layout(), by)?;
+        (self.is_full, self.has_shifted, self.shares) = (false, true, false);
+        Ok(())
+    }
+
+    /// The gap that a shift makes, where it can be made of whole pages.
+    pub fn gap(&self) -> Option<Gap> {
+        Gap::of(self.context)
+    }
+
+    /// Would it be the same after it had given its memory up?
+    pub fn can_release(&self) -> bool {
+        self.sequence.page_count() > 0 && !self.has_shifted
+    }
+
+    /// The next `n` tokens for the forward pass.
+    pub fn rows(&self, n: usize) -> &[u32] {
+        &self.tokens[self.done..self.done + n]
+    }
+
+    /// Is there memory for all its tokens?
+    pub fn is_prepared(&self) -> bool {
+        self.started && self.sequence.has_room(self.tokens.len())
+    }
+
+    /// Bytes that it needs to go on, those that it has included.
+    pub fn needs(&self) -> u64 {
+        (self.room_for().div_ceil(CHUNK) * self.layout().page_bytes()) as u64
+    }
+
+    /// Its tokens and the next.
+    fn room_for(&self) -> usize {
+        (self.tokens.len() + 1).min(self.context)
+    }
+
+    /// Takes memory for all its tokens at once, so that the wait for it comes before the work and not in the middle.
+    pub fn prepare(&mut self) -> Result<(), OutOfMemory> {
+        let to = if self.started { self.tokens.len() } else { self.room_for() };
+        self.sequence.prepare(self.done, to)?;
+        if !self.started {
+            self.started = true;
+            if self.times.started.is_none() {
+                self.times.started = Some(Instant::now());
+                self.usage.cached_tokens = self.done;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives its memory up. It can go on later: the same tokens give the same keys and values again.
+    pub fn release(&mut self) {
+        self.sequence = Sequence::new(self.layout(), 0);
+        // Pages that others can find have not gone back, but can.
+        Budget::global().there_may_be_room();
+        (self.started, self.done, self.published) = (false, 0, 0);
+    }
+
+    /// From now on it neither uses what others have nor leaves them what it has.
+    pub fn keep_to_itself(&mut self) {
+        self.shares = false;
+    }
+
+    /// Tokens that it could find computed: all but the last, whose logits it needs.
+    fn findable(&self) -> &[u32] {
+        &self.tokens[..self.tokens.len() - 1]
+    }
+
+    /// How far `other` has, or will soon have, the same tokens in the same form.
+    pub fn common(&self, other: &Self) -> usize {
+        if !(self.shares && other.shares && self.layout() == other.layout()) {
+            return 0;
+        }
+        self.findable().iter().zip(&other.tokens).take_while(|(a, b)| a == b).count()
+    }
+
+    /// What is known of its tokens, and how many: from the tree, or from a request that is running.
+    pub fn known<'a>(&self, prefixes: &Prefixes, others: impl Iterator<Item = &'a Self>) -> (Sequence, usize) {
+        if !self.shares {
+            return (Sequence::new(self.layout(), 0), 0);
+        }
+        let found = prefixes.find(self.layout(), &self.tokens, self.findable().len());
+        let best = others
+            .filter(|other| other.started)
+            .map(|other| (self.common(other).min(other.done), other))
+            .max_by_key(|&(common, _)| common);
+        match best {
+            Some((common, other)) if common > found.1 => (other.sequence.share(common), common),
+            _ => found,
+        }
+    }
+
+    /// Begins with what is known of its tokens.
+    pub fn adopt<'a>(&mut self, prefixes: &Prefixes, others: impl Iterator<Item = &'a Self>) {
+        (self.sequence, self.done) = self.known(prefixes, others);
+    }
+
+    /// Lets others find what is computed.
+    fn publish(&mut self, prefixes: &Prefixes, ended: bool) {
+        if self.shares && (ended || self.done / CHUNK > self.published) {
+            self.published = self.done / CHUNK;
+            prefixes.add(&self.tokens[..self.done], &mut self.sequence, ended);
+        }
     }
 
     /// After a step: `n` more tokens are in the cache; `logits` follow the last of them if it was the last there is.
-    /// False when this was the end.
-    pub fn advance(&mut self, model: &Loaded, n: usize, logits: Option<&mut [f32]>) -> bool {
+    pub fn advance(&mut self, model: &Loaded, n: usize, logits: Option<&mut [f32]>) {
         self.done += n;
-        let Some(logits) = logits else { return true };
+        self.publish(&model.scheduler.prefixes, false);
+        let Some(logits) = logits else { return };
         let (token, logprob) = self.sampler.sample(logits, self.logprobs);
         self.times.first_token.get_or_insert_with(Instant::now);
         if model.tokenizer.as_ref().is_some_and(|tokenizer| tokenizer.is_end_of_generation(token)) {
-            self.finish(FinishReason::Stop);
-            return false;
+            return self.finish(model, FinishReason::Stop);
         }
         self.sampler.accept(token);
         self.tokens.push(token);
         self.usage.completion_tokens += 1;
         self.left -= 1;
         if self.text.add(model, token, logprob) {
-            self.finish(FinishReason::Stop);
-            return false;
+            return self.finish(model, FinishReason::Stop);
         }
         if self.tokens.len() >= self.context {
             match self.overflow {
                 Overflow::Error => self.left = 0,
+                Overflow::Shift if self.gap().is_some() => self.is_full = true,
                 Overflow::Shift => {
-                    // The kept tokens' keys and values are computed anew: exact, whatever the position encoding.
+                    // Too short for pages: what is kept is computed anew.
                     shift(&mut self.tokens, self.context);
-                    self.sequence = Sequence::new(self.sequence.layout(), 0);
-                    self.done = 0;
+                    self.release();
                 }
             }
         }
         if self.left == 0 {
-            self.finish(FinishReason::Length);
-            return false;
+            return self.finish(model, FinishReason::Length);
         }
         if let Some(chunk) = self.text.take() {
-            self.pipe.push(Ok(chunk));
+            self.pipe.push(chunk);
         }
-        true
     }
 
     /// Ends the stream with its last chunk.
-    pub fn finish(&mut self, reason: FinishReason) {
+    pub fn finish(&mut self, model: &Loaded, reason: FinishReason) {
+        self.publish(&model.scheduler.prefixes, true);
         let mut chunk = self.text.finish(reason);
         let now = Instant::now();
         let ms = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64() * 1e3;
@@ -190,157 +363,37 @@ impl Generation {
             first_token_ms: ms(self.times.asked, first),
         };
         chunk.finish = Some(Finish { reason, usage: self.usage, timings, seed: self.seed });
-        self.pipe.push(Ok(chunk));
+        self.release();
+        self.end(model, Outcome::Finished);
+        self.pipe.push(chunk);
         self.pipe.finish();
     }
 
     /// Ends the stream with an error.
-    pub fn fail(&self, error: Error) {
-        self.pipe.push(Err(error));
-        self.pipe.finish();
+    pub fn fail(&mut self, model: &Loaded, error: Error) {
+        self.withdraw(model);
+        self.end(model, Outcome::Failed);
+        self.pipe.fail(error);
     }
-}
 
-impl TextOut {
-    /// Adds a token's text; true when a stop string is complete (what follows it is dropped).
-    fn add(&mut self, model: &Loaded, token: u32, logprob: Option<TokenLogprob>) -> bool {
-        self.chunk.tokens.push(token);
-        if let Some(logprob) = logprob {
-            self.chunk.logprobs.get_or_insert_default().push(logprob);
+    /// The reader has gone.
+    pub fn cancel(&mut self, model: &Loaded) {
+        self.withdraw(model);
+        self.end(model, Outcome::Cancelled);
+    }
+
+    /// Gives back its memory, and what only it brought to the tree.
+    fn withdraw(&mut self, model: &Loaded) {
+        if self.shares {
+            model.scheduler.prefixes.forget(&self.tokens[..self.done], &self.sequence);
         }
-        if let Some(tokenizer) = &model.tokenizer {
-            self.held += &self.decoder.push(tokenizer, token);
-        }
-        self.cut_at_stop()
+        self.release();
     }
 
-    fn cut_at_stop(&mut self) -> bool {
-        let found = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
-        if let Some(at) = found {
-            self.held.truncate(at);
-        }
-        found.is_some()
-    }
-
-    /// Length of the end of the held text that may be the beginning of a stop string.
-    fn undecided(&self) -> usize {
-        let is_begin = |at: usize| self.stops.iter().any(|stop| stop.starts_with(&self.held[at..]));
-        let longest = self.stops.iter().map(String::len).max().unwrap_or(0);
-        let from = self.held.len().saturating_sub(longest);
-        let begin = self.held.char_indices().map(|(i, _)| i).find(|&i| i >= from && is_begin(i));
-        begin.map_or(0, |at| self.held.len() - at)
-    }
-
-    /// The chunk to send now, if there is text for it.
-    fn take(&mut self) -> Option<Chunk> {
-        let ready = self.held.len() - self.undecided();
-        if ready == 0 {
-            return None;
-        }
-        let rest = self.held.split_off(ready);
-        let text = std::mem::replace(&mut self.held, rest);
-        Some(Chunk { text, ..std::mem::take(&mut self.chunk) })
-    }
-
-    /// The last chunk: everything that is left.
-    fn finish(&mut self, reason: FinishReason) -> Chunk {
-        // After a stop string there is nothing to complete.
-        if reason != FinishReason::Stop || !self.cut_at_stop() {
-            let rest = self.decoder.finish();
-            self.held += &rest;
-            self.cut_at_stop();
-        }
-        Chunk { text: std::mem::take(&mut self.held), ..std::mem::take(&mut self.chunk) }
-    }
-}
-
-/// Keeps the first tokens (up to a sixteenth of the context) and the latest half of it, drops what is between.
-fn shift(tokens: &mut Vec<u32>, context: usize) {
-    let keep_first = (context / 16).clamp(1, 256).min(tokens.len());
-    let keep_last = (context / 2).min(tokens.len() - keep_first);
-    tokens.drain(keep_first..tokens.len() - keep_last);
-}
-
-/// What the caller asked for over what the model recommends.
-fn sampling(model: &Loaded, options: &GenerateOptions, seed: u64) -> SamplingParams {
-    let default = model.sampling.clone();
-    let mut logit_bias = options.logit_bias.clone();
-    if options.ignore_eos
-        && let Some(tokenizer) = &model.tokenizer
-    {
-        let ends = (0..tokenizer.vocab_size() as u32).filter(|&id| tokenizer.is_end_of_generation(id));
-        logit_bias.extend(ends.map(|id| (id, f32::NEG_INFINITY)));
-    }
-    SamplingParams {
-        temperature: options.temperature.unwrap_or(default.temperature),
-        top_k: options.top_k.unwrap_or(default.top_k),
-        top_p: options.top_p.unwrap_or(default.top_p),
-        min_p: options.min_p.unwrap_or(default.min_p),
-        repeat_penalty: options.repeat_penalty.unwrap_or(default.repeat_penalty),
-        frequency_penalty: options.frequency_penalty.unwrap_or(default.frequency_penalty),
-        presence_penalty: options.presence_penalty.unwrap_or(default.presence_penalty),
-        penalty_last_n: options.penalty_last_n.unwrap_or(default.penalty_last_n),
-        logit_bias,
-        seed,
-    }
-}
-
-/// A seed nobody can foresee, small enough to be exact as a JavaScript number.
-fn fresh_seed() -> u64 {
-    RandomState::new().build_hasher().finish() >> 11
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn out(stops: &[&str]) -> TextOut {
-        TextOut {
-            decoder: StreamDecoder::default(),
-            held: String::new(),
-            stops: stops.iter().map(|s| s.to_string()).collect(),
-            chunk: Chunk::default(),
-        }
-    }
-
-    #[test]
-    fn text_that_may_become_a_stop_string_is_held_back() {
-        let mut text = out(&["STOP", "\n\n"]);
-        text.held += "one ST";
-        assert!(!text.cut_at_stop());
-        assert_eq!(text.take().unwrap().text, "one ");
-        text.held += "ILL\n";
-        assert!(!text.cut_at_stop());
-        assert_eq!(text.take().unwrap().text, "STILL");
-        text.held += "\nmore";
-        assert!(text.cut_at_stop());
-        assert_eq!(text.finish(FinishReason::Stop).text, "");
-    }
-
-    #[test]
-    fn the_earliest_of_several_stop_strings_counts() {
-        let mut text = out(&["c", "bc", "é"]);
-        text.held += "abcé";
-        assert!(text.cut_at_stop());
-        assert_eq!(text.held, "a");
-    }
-
-    #[test]
-    fn what_was_held_back_comes_at_the_end() {
-        let mut text = out(&["abc"]);
-        text.held += "ab";
-        assert!(text.take().is_none());
-        assert_eq!(text.finish(FinishReason::Length).text, "ab");
-    }
-
-    #[test]
-    fn a_shift_keeps_the_beginning_and_the_latest_half() {
-        let mut tokens: Vec<u32> = (0..100).collect();
-        shift(&mut tokens, 64);
-        assert_eq!(tokens[..5], [0, 1, 2, 3, 68]);
-        assert_eq!((tokens.len(), tokens.last()), (36, Some(&99)));
-        let mut short = vec![1, 2];
-        shift(&mut short, 2);
-        assert_eq!(short, [1, 2][..2]);
+    /// Before the reader hears of it: who then looks finds the memory free and the request counted.
+    fn end(&mut self, model: &Loaded, outcome: Outcome) {
+        self.over = Some(outcome);
+        self.ticket = None;
+        model.scheduler.stats.lock().ended(outcome, self.usage, self.counted_pages);
     }
 }

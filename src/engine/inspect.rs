@@ -1,5 +1,5 @@
 //! What a file is and whether it runs here, without storing it: no weights are read and nothing is hashed.
-use super::{Error, KvType, ModelInfo, scheduler};
+use super::{Error, KvType, ModelInfo, plan};
 use crate::{
     chat::ChatTemplate,
     gguf::{Gguf, TensorInfo, Value},
@@ -169,7 +169,7 @@ fn memory(gguf: &Gguf, network: &Network, context_length: Option<usize>) -> Memo
 /// the feed-forward's inner rows; and one row of logits.
 fn scratch(network: &Network, context_length: usize) -> u64 {
     let params = &network.params;
-    let rows = scheduler::ROWS.min(context_length) as u64;
+    let rows = plan::ROWS.min(context_length) as u64;
     let attention = 2 * params.heads * params.head_dim + 2 * params.kv_heads * params.head_dim;
     let row = 3 * params.embedding_length + attention + 2 * params.feed_forward_length * params.experts_used.max(1);
     4 * (rows * row as u64 + network.vocabulary_size() as u64)

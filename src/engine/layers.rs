@@ -1,149 +1,14 @@
 //! The layer API: the engine's own forward pass, one layer at a time.
-use super::{Error, KvType, Loaded, process::team};
+use super::{Error, KvCache, KvType, Loaded, process::team};
 use crate::{
     cache::Sequence,
     kernels::attention::{Layout, Span},
     model::{Batch, Network, Scratch},
 };
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 /// Rows that are computed at once: bounds the memory of a call, changes no result.
 const ROWS_AT_ONCE: usize = 252;
-
-/// Keys and values of one sequence, owned by the caller. Cloning a handle shares it; [`KvCache::fork`] copies.
-///
-/// Nothing here waits for a running layer except another layer on the same cache.
-#[derive(Clone)]
-pub struct KvCache {
-    model_id: String,
-    max_tokens: usize,
-    layout: Layout,
-    state: Arc<Mutex<State>>,
-    /// Held by a running layer: layers on one cache take turns.
-    turn: Arc<Mutex<()>>,
-}
-
-struct State {
-    sequence: Content,
-    /// Positions that each layer holds.
-    filled: Vec<usize>,
-}
-
-enum Content {
-    Here(Sequence),
-    /// A running layer has it.
-    Lent,
-    Disposed,
-}
-
-fn disposed() -> Error {
-    Error::InvalidArgument("the KvCache was disposed".into())
-}
-
-impl KvCache {
-    /// Cheap: memory is taken as positions are added. `max_tokens` defaults to the model's context length.
-    pub fn new(model: &Arc<Loaded>, max_tokens: Option<usize>, ty: KvType) -> Result<Self, Error> {
-        let network = model.network()?;
-        let max_tokens = max_tokens.unwrap_or(network.params.context_length);
-        if max_tokens == 0 {
-            return Err(Error::InvalidArgument("maxTokens is 0, expected at least 1".into()));
-        }
-        let layout = network.layout(ty);
-        let filled = vec![0; network.params.layers];
-        Ok(Self::with(model.info.id.clone(), max_tokens, layout, Sequence::new(layout, 0), filled))
-    }
-
-    fn with(model_id: String, max_tokens: usize, layout: Layout, sequence: Sequence, filled: Vec<usize>) -> Self {
-        let state = Arc::new(Mutex::new(State { sequence: Content::Here(sequence), filled }));
-        Self { model_id, max_tokens, layout, state, turn: Arc::default() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    /// Positions held by every layer; 0 when disposed. Cheap.
-    pub fn len(&self) -> usize {
-        self.lock().filled.iter().copied().min().unwrap_or(0)
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Forgets positions from `len` on. An error while a layer runs on this cache. Cheap.
-    pub fn truncate(&self, len: usize) -> Result<(), Error> {
-        let state = &mut *self.lock();
-        state.sequence.here()?.truncate(len);
-        state.filled.iter_mut().for_each(|filled| *filled = len.min(*filled));
-        Ok(())
-    }
-
-    /// An independent cache with the same content; pages are shared until one of the two writes to them. An error while
-    /// a layer runs on this cache. Cheap.
-    pub fn fork(&self) -> Result<Self, Error> {
-        let state = &mut *self.lock();
-        let sequence = state.sequence.here()?.clone();
-        Ok(Self::with(self.model_id.clone(), self.max_tokens, self.layout, sequence, state.filled.clone()))
-    }
-
-    /// Gives the memory back (at once, or when a running layer ends); later use is an error. Cheap.
-    pub fn dispose(&self) {
-        let mut state = self.lock();
-        state.sequence = Content::Disposed;
-        state.filled.clear();
-    }
-
-    /// Bytes of memory held now; 0 while a layer runs. Cheap.
-    pub fn byte_len(&self) -> u64 {
-        self.lock().sequence.here().map_or(0, |sequence| sequence.byte_len())
-    }
-
-    /// Runs `f` on the content, which nobody else can change meanwhile, for rows of `layer` at `position..end`.
-    fn extend(
-        &self,
-        layer: usize,
-        position: usize,
-        end: usize,
-        f: impl FnOnce(&Sequence) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let _turn = self.turn.lock().unwrap_or_else(|e| e.into_inner());
-        let mut sequence = {
-            let state = &mut *self.lock();
-            state.sequence.here()?;
-            let filled = state.filled[layer];
-            if position != filled {
-                return Err(Error::InvalidArgument(format!(
-                    "position is {position}, but layer {layer} of the KvCache holds {filled} positions: positions must \
-                     be contiguous (truncate it to go back)"
-                )));
-            }
-            let Content::Here(sequence) = std::mem::replace(&mut state.sequence, Content::Lent) else {
-                unreachable!("checked above, under the same lock")
-            };
-            sequence
-        };
-        let result = sequence.prepare(position, end).map_err(Error::from).and_then(|()| f(&sequence));
-        let state = &mut *self.lock();
-        if matches!(state.sequence, Content::Lent) {
-            state.sequence = Content::Here(sequence);
-            if result.is_ok() {
-                state.filled[layer] = end;
-            }
-        }
-        result
-    }
-}
-
-impl Content {
-    fn here(&mut self) -> Result<&mut Sequence, Error> {
-        match self {
-            Self::Here(sequence) => Ok(sequence),
-            Self::Disposed => Err(disposed()),
-            Self::Lent => Err(Error::InvalidArgument("a forwardLayer call on this KvCache is still running".into())),
-        }
-    }
-}
 
 /// `[n, embedding_length]`: the embedding rows of `tokens`. Only those rows are dequantised.
 pub fn embed_tokens(model: &Arc<Loaded>, tokens: &[u32]) -> Result<Vec<f32>, Error> {
@@ -193,7 +58,7 @@ pub fn forward_layer(
         return Err(Error::InvalidArgument(format!("layer is {layer}, but the model has {layers} layers")));
     }
     let context = network.params.context_length;
-    let limit = cache.map_or(context, |cache| cache.max_tokens);
+    let limit = cache.map_or(context, KvCache::max_tokens);
     let end = position.checked_add(rows).filter(|&end| end <= limit).ok_or_else(|| {
         Error::ContextOverflow(format!("{rows} rows from position {position} on do not fit into {limit} positions"))
     })?;
@@ -206,10 +71,11 @@ pub fn forward_layer(
         run_layer(network, layer, layer, &mut hidden, position, &sequence, limit)?;
         return Ok(hidden);
     };
-    if cache.model_id != model.info.id {
+    if cache.model_id() != model.info.id {
         return Err(Error::InvalidArgument(format!(
             "the KvCache was made for model {}, not for {}",
-            cache.model_id, model.info.id
+            cache.model_id(),
+            model.info.id
         )));
     }
     cache.extend(layer, position, end, |sequence| {

@@ -6,7 +6,10 @@ use crate::{
     kernels,
 };
 use std::{
-    sync::{Arc, LazyLock, Mutex},
+    sync::{
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,6 +22,14 @@ pub struct SystemInfo {
     pub available_instruction_sets: Vec<&'static str>,
     pub cache_bytes: u64,
     pub cache_used_bytes: u64,
+    pub max_queued: usize,
+}
+
+/// Requests that may wait on a model.
+static MAX_QUEUED: AtomicUsize = AtomicUsize::new(1024);
+
+pub(super) fn max_queued() -> usize {
+    MAX_QUEUED.load(Ordering::Relaxed)
 }
 
 /// The team of the process, made when it is first needed.
@@ -38,7 +49,7 @@ pub fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
-            .max_blocking_threads(64)
+            .max_blocking_threads(512)
             .thread_keep_alive(Duration::from_secs(2))
             .thread_name("realm")
             .build()
@@ -48,15 +59,20 @@ pub fn runtime() -> &'static tokio::runtime::Runtime {
 }
 
 /// Changes process-wide settings. `threads` takes effect with the next piece of work. Cheap.
-pub fn configure(threads: Option<usize>, cache_bytes: Option<u64>) -> Result<(), Error> {
+pub fn configure(threads: Option<usize>, cache_bytes: Option<u64>, max_queued: Option<usize>) -> Result<(), Error> {
     if let Some(threads) = threads {
         if threads == 0 || threads > MOST_THREADS {
             return Err(Error::InvalidArgument(format!("threads is {threads}, expected 1 to {MOST_THREADS}")));
         }
         *TEAM.lock().unwrap_or_else(|e| e.into_inner()) = Some(Arc::new(Team::new(threads)));
     }
+    if let Some(requests) = max_queued {
+        MAX_QUEUED.store(requests, Ordering::Relaxed);
+    }
     if let Some(bytes) = cache_bytes {
         Budget::global().set_limit(bytes);
+        // Giving many pages back to the operating system takes a while.
+        runtime().spawn_blocking(|| Budget::global().shrink());
     }
     Ok(())
 }
@@ -71,5 +87,6 @@ pub fn system_info() -> SystemInfo {
         available_instruction_sets: kernels::available().iter().map(|tier| tier.name).collect(),
         cache_bytes: budget.limit(),
         cache_used_bytes: budget.used(),
+        max_queued: max_queued(),
     }
 }

@@ -1,7 +1,13 @@
 //! A generation: what was asked, and the stream of its answer.
-use super::{Error, KvType, Loaded, Pipe, generation::Generation, process::runtime};
-use crate::{chat::RenderOptions, sampling::TokenLogprob, tokenizer::Tokenizer};
+use super::{Error, KvType, Loaded, Pipe, generation::Generation, pipe::TOKEN_WEIGHT, process::runtime};
+use crate::{
+    cache::Wake,
+    chat::RenderOptions,
+    sampling::{SamplingParams, TokenLogprob},
+    tokenizer::Tokenizer,
+};
 use std::{
+    hash::{BuildHasher, Hasher, RandomState},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Instant,
@@ -27,7 +33,7 @@ pub enum Overflow {
 }
 
 /// `None` means the model's own default (`general.sampling.*`) or the one in the API documentation.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct GenerateOptions {
     pub max_tokens: Option<usize>,
     pub temperature: Option<f32>,
@@ -47,6 +53,36 @@ pub struct GenerateOptions {
     pub overflow: Overflow,
     pub kv_type: Option<KvType>,
     pub priority: i32,
+    /// Use what other requests computed for the same tokens, and leave them what this one computes.
+    pub cache_prompt: bool,
+    /// Hand the answer over as a whole, at its end.
+    pub whole: bool,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        Self {
+            max_tokens: None,
+            temperature: None,
+            top_k: None,
+            top_p: None,
+            min_p: None,
+            seed: None,
+            repeat_penalty: None,
+            frequency_penalty: None,
+            presence_penalty: None,
+            penalty_last_n: None,
+            stop: Vec::new(),
+            logit_bias: Vec::new(),
+            ignore_eos: false,
+            logprobs: None,
+            overflow: Overflow::default(),
+            kv_type: None,
+            priority: 0,
+            cache_prompt: true,
+            whole: false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,11 +130,26 @@ pub struct Chunk {
     pub finish: Option<Finish>,
 }
 
-/// The stream of a running request: chunks, or the error that ended it. `Pipe::cancel` ends the request within one layer.
-pub type Stream = Arc<Pipe<Result<Chunk, Error>>>;
+impl Chunk {
+    /// Adds what comes after.
+    pub fn append(&mut self, later: Self) {
+        self.text.push_str(&later.text);
+        self.tokens.extend(later.tokens);
+        if let Some(logprobs) = later.logprobs {
+            self.logprobs.get_or_insert_default().extend(logprobs);
+        }
+        self.finish = later.finish.or(self.finish);
+    }
 
-/// Chunks that wait for a slow reader before its request pauses.
-const CAPACITY: usize = 64;
+    /// A measure of its memory.
+    pub(super) fn weight(&self) -> usize {
+        let top = self.logprobs.as_ref().and_then(|all| all.first()).map_or(0, |first| first.top.len());
+        self.tokens.len() * (TOKEN_WEIGHT + top)
+    }
+}
+
+/// The stream of a running request: chunks, or the error that ended it. `Pipe::cancel` ends the request within one layer.
+pub type Stream = Arc<Pipe>;
 
 /// Queues a generation and returns at once; tokenising and templating happen on the engine's side. Cheap.
 /// Wrong options are an error here, everything later comes through the stream.
@@ -106,19 +157,28 @@ pub fn submit(model: Arc<Loaded>, prompt: Prompt, options: GenerateOptions) -> R
     check(&model, &options)?;
     let asked = Instant::now();
     let wake = model.scheduler.waker();
-    let pipe: Stream = Arc::new(Pipe::new(CAPACITY, move || wake.wake()));
+    let pipe: Stream = Arc::new(Pipe::new(options.whole, move || wake.wake()));
+    let ticket = match model.scheduler.enter() {
+        Ok(ticket) => ticket,
+        Err(error) => {
+            pipe.fail(error);
+            return Ok(pipe);
+        }
+    };
     let stream = pipe.clone();
     runtime().spawn_blocking(move || {
         let make = || -> Result<Generation, Error> {
             let tokens = tokenize(&model, prompt)?;
-            Generation::new(&model, tokens, options, pipe.clone(), asked)
+            Generation::new(&model, tokens, options, pipe.clone(), asked, ticket)
         };
         let made = catch_unwind(AssertUnwindSafe(make))
             .unwrap_or_else(|_| Err(Error::Internal("a panic while the prompt was prepared".into())));
-        let queued = made.and_then(|generation| model.scheduler.queue(&model, generation));
-        if let Err(error) = queued {
-            pipe.push(Err(error));
-            pipe.finish();
+        match made {
+            Ok(generation) => model.scheduler.queue(&model, generation),
+            Err(error) => {
+                model.scheduler.stats.refused();
+                pipe.fail(error);
+            }
         }
     });
     Ok(stream)
@@ -166,4 +226,33 @@ fn tokenize(model: &Loaded, prompt: Prompt) -> Result<Vec<u32>, Error> {
             Ok(tokenizer.encode(&text, add_special, true))
         }
     }
+}
+
+/// What the caller asked for over what the model recommends.
+pub(super) fn sampling(model: &Loaded, options: &GenerateOptions, seed: u64) -> SamplingParams {
+    let default = model.sampling.clone();
+    let mut logit_bias = options.logit_bias.clone();
+    if options.ignore_eos
+        && let Some(tokenizer) = &model.tokenizer
+    {
+        let ends = (0..tokenizer.vocab_size() as u32).filter(|&id| tokenizer.is_end_of_generation(id));
+        logit_bias.extend(ends.map(|id| (id, f32::NEG_INFINITY)));
+    }
+    SamplingParams {
+        temperature: options.temperature.unwrap_or(default.temperature),
+        top_k: options.top_k.unwrap_or(default.top_k),
+        top_p: options.top_p.unwrap_or(default.top_p),
+        min_p: options.min_p.unwrap_or(default.min_p),
+        repeat_penalty: options.repeat_penalty.unwrap_or(default.repeat_penalty),
+        frequency_penalty: options.frequency_penalty.unwrap_or(default.frequency_penalty),
+        presence_penalty: options.presence_penalty.unwrap_or(default.presence_penalty),
+        penalty_last_n: options.penalty_last_n.unwrap_or(default.penalty_last_n),
+        logit_bias,
+        seed,
+    }
+}
+
+/// A seed nobody can foresee, small enough to be exact as a JavaScript number.
+pub(super) fn fresh_seed() -> u64 {
+    RandomState::new().build_hasher().finish() >> 11
 }

@@ -1,36 +1,35 @@
-//! The step loop of a model: which requests run, what each step computes.
+//! The door to a model's step loop: who waits, and how a loop is started, woken and closed.
 //!
-//! A model has at most one loop, on the blocking pool; it starts with the first request and ends when there is none.
+//! A model has at most one loop (`step_loop.rs`), on the blocking pool; it starts with the first request and ends when
+//! there is none.
 use super::{
-    Error, FinishReason, Loaded,
+    Error, Loaded,
     generation::Generation,
-    process::{runtime, team},
+    process::{max_queued, runtime},
+    stats::Stats,
+    step_loop::Loop,
 };
-use crate::{
-    kernels::{KvFormat, attention::Span},
-    model::{Batch, Scratch},
-};
+use crate::cache::{Budget, Prefixes, Wake};
 use std::{
     collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Condvar, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
-/// Rows of a step: decoding requests have one each, prompts fill up the rest. Many enough that unpacking the weights
-/// costs little, few enough that nobody waits long for a step to end.
-pub(super) const ROWS: usize = 252;
 /// Requests that run at once; more wait.
-const RUNNING: usize = 64;
+pub const RUNNING: usize = 64;
 
-#[derive(Default)]
 pub struct Scheduler {
     state: Mutex<State>,
     waker: Arc<Waker>,
     /// The model was removed.
     closed: AtomicBool,
+    /// Requests that were asked for and have not ended.
+    live: Arc<AtomicUsize>,
+    pub prefixes: Arc<Prefixes>,
+    pub stats: Stats,
 }
 
 #[derive(Default)]
@@ -40,29 +39,71 @@ struct State {
     looping: bool,
 }
 
+/// A request's place among those that a model takes at a time; given back when it is dropped.
+pub struct Ticket(Arc<AtomicUsize>);
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Tells a loop that sleeps that something changed.
 #[derive(Default)]
 pub struct Waker {
     changed: Mutex<bool>,
     bell: Condvar,
+    /// The loop sleeps until a reader reads, and its requests hold memory meanwhile.
+    idle: AtomicBool,
 }
 
-impl Waker {
-    pub fn wake(&self) {
+impl Wake for Waker {
+    fn wake(&self) {
         *self.changed.lock().unwrap_or_else(|e| e.into_inner()) = true;
         self.bell.notify_all();
     }
+}
 
-    fn sleep(&self) {
+impl Waker {
+    pub fn sleep(&self) {
         let mut changed = self.changed.lock().unwrap_or_else(|e| e.into_inner());
         while !*changed {
             changed = self.bell.wait(changed).unwrap_or_else(|e| e.into_inner());
         }
         *changed = false;
     }
+
+    /// Sleeps while all readers are behind. Who waits for memory wakes it; `is_awaited` is asked after that is possible,
+    /// so that nobody who waits is overlooked.
+    pub fn idle(&self, is_awaited: impl FnOnce() -> bool) {
+        self.idle.store(true, Ordering::SeqCst);
+        if !is_awaited() {
+            self.sleep();
+        }
+        self.idle.store(false, Ordering::SeqCst);
+    }
 }
 
 impl Scheduler {
+    pub fn new() -> Self {
+        let waker = Arc::<Waker>::default();
+        let pressed = waker.clone();
+        // A loop that works looks by itself.
+        let on_pressure = move || {
+            if pressed.idle.load(Ordering::SeqCst) {
+                pressed.wake();
+            }
+        };
+        Self {
+            state: Mutex::default(),
+            waker,
+            closed: AtomicBool::new(false),
+            live: Arc::default(),
+            prefixes: Prefixes::new(Budget::global(), on_pressure),
+            stats: Stats::default(),
+        }
+    }
+
     pub fn waker(&self) -> Arc<Waker> {
         self.waker.clone()
     }
@@ -74,17 +115,39 @@ impl Scheduler {
     /// The model was removed: what runs ends within one layer, what comes is refused.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        self.prefixes.close();
         self.waker.wake();
     }
 
-    fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// Requests that were asked for and have not ended.
+    pub fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// A place for one more request, if not too many wait already.
+    pub fn enter(&self) -> Result<Ticket, Error> {
+        let most = RUNNING.saturating_add(max_queued());
+        let entered =
+            self.live.try_update(Ordering::Relaxed, Ordering::Relaxed, |live| (live < most).then_some(live + 1));
+        match entered {
+            Ok(_) => Ok(Ticket(self.live.clone())),
+            Err(live) => {
+                self.stats.refused();
+                Err(Error::QueueFull(format!(
+                    "{live} requests run or wait on this model, and no more than {most} may: ask again later, or raise \
+                     `maxQueued` with configure()"
+                )))
+            }
+        }
+    }
+
     /// Adds a request, and starts the loop if none runs.
-    pub fn queue(&self, model: &Arc<Loaded>, generation: Generation) -> Result<(), Error> {
+    pub fn queue(&self, model: &Arc<Loaded>, generation: Generation) {
         let mut state = self.lock();
-        // Higher priorities first, then first come, first served.
         let behind = state.waiting.partition_point(|other| other.priority() >= generation.priority());
         state.waiting.insert(behind, generation);
         if state.looping {
@@ -94,157 +157,20 @@ impl Scheduler {
             let model = model.clone();
             runtime().spawn_blocking(move || Loop::new(model).run());
         }
-        Ok(())
-    }
-}
-
-struct Loop {
-    model: Arc<Loaded>,
-    running: Vec<Generation>,
-    scratch: Scratch,
-}
-
-impl Loop {
-    fn new(model: Arc<Loaded>) -> Self {
-        Self { model, running: Vec::new(), scratch: Scratch::default() }
     }
 
-    fn run(mut self) {
-        while self.admit() {
-            let step = catch_unwind(AssertUnwindSafe(|| self.step_all()));
-            if let Err(error) = step.unwrap_or_else(|_| Err(Error::Internal("a panic in the engine's step".into()))) {
-                let text = error.to_string();
-                for generation in self.running.drain(..) {
-                    generation.fail(match &error {
-                        Error::FileChanged(_) => Error::FileChanged(text.clone()),
-                        Error::ModelRemoved(id) => Error::ModelRemoved(id.clone()),
-                        _ => Error::Internal(text.clone()),
-                    });
-                }
-            }
+    /// For the loop: requests that waited longest, up to `most`, the higher priorities first; cancelled ones leave. With
+    /// `nothing_runs` and nobody waiting the loop is over: `None`, and the next request starts another.
+    pub fn next(&self, most: usize, nothing_runs: bool) -> Option<Vec<Generation>> {
+        let mut state = self.lock();
+        let before = state.waiting.len();
+        state.waiting.retain(|generation| !generation.is_cancelled());
+        self.stats.cancelled(before - state.waiting.len());
+        if nothing_runs && state.waiting.is_empty() {
+            state.looping = false;
+            return None;
         }
-    }
-
-    /// Takes in waiting requests and drops cancelled ones. False when there is nothing left to do: then the loop is over.
-    fn admit(&mut self) -> bool {
-        let scheduler = &self.model.scheduler;
-        let mut state = scheduler.lock();
-        self.running.retain(|generation| !generation.is_cancelled());
-        while self.running.len() < RUNNING
-            && let Some(mut generation) = state.waiting.pop_front()
-        {
-            if generation.is_cancelled() {
-                continue;
-            }
-            if generation.is_finished() {
-                generation.finish(FinishReason::Length);
-                continue;
-            }
-            let behind = self.running.partition_point(|other| other.priority() >= generation.priority());
-            self.running.insert(behind, generation);
-        }
-        state.looping = !self.running.is_empty();
-        state.looping
-    }
-
-    /// One step for each kind of cache in use.
-    fn step_all(&mut self) -> Result<(), Error> {
-        if self.model.scheduler.is_closed() {
-            return Err(Error::ModelRemoved(self.model.info.id.clone()));
-        }
-        self.model.gguf.check_unchanged()?;
-        let mut worked = false;
-        for format in [KvFormat::F16, KvFormat::F32, KvFormat::Q8_0] {
-            worked |= self.step(format)?;
-        }
-        if !worked {
-            // Every reader is behind: wait until one reads, leaves, or a request comes.
-            self.model.scheduler.waker.sleep();
-        }
-        Ok(())
-    }
-
-    /// How many rows each request gets: one if it decodes, then prompts in order until the step is full.
-    fn plan(&self, format: KvFormat) -> Vec<(usize, usize)> {
-        let mut plan: Vec<(usize, usize)> = Vec::new();
-        let mut left = ROWS;
-        let able = |generation: &Generation| generation.layout().format == format && generation.has_room();
-        let candidates = || self.running.iter().enumerate().filter(|(_, generation)| able(generation));
-        for (i, generation) in candidates() {
-            if generation.pending().1 == 1 && left > 0 {
-                plan.push((i, 1));
-                left -= 1;
-            }
-        }
-        for (i, generation) in candidates() {
-            let (_, pending) = generation.pending();
-            if pending > 1 && left > 0 {
-                let n = pending.min(left);
-                plan.push((i, n));
-                left -= n;
-            }
-        }
-        plan
-    }
-
-    /// Computes one batch. False when no request could take part.
-    fn step(&mut self, format: KvFormat) -> Result<bool, Error> {
-        let model = self.model.clone();
-        let network = model.network()?;
-        let layout = network.layout(format);
-        let (mut tokens, mut spans, mut pages) = (Vec::new(), Vec::new(), Vec::new());
-        // Indices of the requests that take part, and the batch's rows whose logits are wanted.
-        let (mut members, mut failed, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
-        for (i, n) in self.plan(format) {
-            let generation = &mut self.running[i];
-            let (position, pending) = generation.pending();
-            let first_row = tokens.len();
-            match generation.take_rows(n) {
-                Ok(rows) => tokens.extend_from_slice(rows),
-                Err(error) => {
-                    generation.fail(error.into());
-                    failed.push(i);
-                    continue;
-                }
-            }
-            spans.push(Span { rows: first_row..tokens.len(), position, origin: 0, first_page: pages.len() });
-            generation.sequence().addresses(&mut pages);
-            if n == pending {
-                wanted.push(tokens.len() as u32 - 1);
-            }
-            members.push((i, n, n == pending));
-        }
-        let mut ended = failed;
-        if !members.is_empty() {
-            let running = &self.running;
-            // Worth going on only while somebody wants the result.
-            let stop = || model.scheduler.is_closed() || members.iter().all(|&(i, ..)| running[i].is_cancelled());
-            let team = team();
-            let context = network.params.context_length;
-            let batch = Batch { spans: &spans, pages: &pages, layout, first_layer: 0, context };
-            network.embed(&team, &tokens, &mut self.scratch)?;
-            match network.layers(&team, &batch, 0..network.params.layers, &mut self.scratch, &stop) {
-                Ok(()) => {}
-                Err(crate::model::Stopped::Cancelled) => return Ok(true),
-                Err(error) => return Err(error.into()),
-            }
-            let vocabulary = network.vocabulary_size();
-            if !wanted.is_empty() {
-                network.logits(&team, &wanted, tokens.len(), &mut self.scratch)?;
-            }
-            let mut logits = self.scratch.logits.get::<f32>(wanted.len() * vocabulary).chunks_mut(vocabulary);
-            for &(i, n, last) in &members {
-                let logits = if last { logits.next() } else { None };
-                if !self.running[i].advance(&model, n, logits) {
-                    ended.push(i);
-                }
-            }
-        }
-        let worked = !members.is_empty() || !ended.is_empty();
-        ended.sort_unstable();
-        for i in ended.into_iter().rev() {
-            self.running.remove(i);
-        }
-        Ok(worked)
+        let n = most.min(state.waiting.len());
+        Some(state.waiting.drain(..n).collect())
     }
 }

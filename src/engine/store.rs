@@ -1,5 +1,5 @@
 //! The registry of loaded models.
-use super::{Error, ModelInfo, TensorDescription, process::team, scheduler::Scheduler};
+use super::{Error, KvType, ModelInfo, ModelStats, TensorDescription, process::team, scheduler::Scheduler};
 use crate::{
     chat::{ChatTemplate, RenderOptions},
     gguf::{Gguf, TensorInfo},
@@ -11,7 +11,7 @@ use crate::{
 };
 use std::{
     path::PathBuf,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Mutex},
     time::{Duration, Instant},
 };
 
@@ -33,14 +33,22 @@ pub struct Loaded {
     network: Option<Network>,
     /// What the file recommends (`general.sampling.*`), over the defaults of the API.
     pub(super) sampling: SamplingParams,
+    /// How keys and values are stored unless a request says otherwise.
+    kv_type: Mutex<KvType>,
     pub(super) scheduler: Scheduler,
 }
 
 static REGISTRY: LazyLock<Registry<Loaded>> = LazyLock::new(Registry::new);
 
 /// Maps, hashes and checks a model and puts it into the registry. `progress` is called from this thread with fractions
-/// 0..=1, at most 20 times a second. `cancelled` is polled. A failed store leaves nothing behind.
-pub fn store(source: Source, progress: &mut dyn FnMut(f64), cancelled: &dyn Fn() -> bool) -> Result<String, Error> {
+/// 0..=1, at most 20 times a second. `cancelled` is polled. A failed store leaves nothing behind. A `kv_type` becomes the
+/// model's default, also if it was stored before.
+pub fn store(
+    source: Source,
+    kv_type: Option<KvType>,
+    progress: &mut dyn FnMut(f64),
+    cancelled: &dyn Fn() -> bool,
+) -> Result<String, Error> {
     let gguf = match source {
         Source::Path(path) => Gguf::open(&path)?,
         Source::Bytes(bytes) => Gguf::from_bytes(bytes)?,
@@ -53,7 +61,10 @@ pub fn store(source: Source, progress: &mut dyn FnMut(f64), cancelled: &dyn Fn()
         }
     };
     let id = content_id(gguf.shard_bytes(), team().threads(), &mut report, cancelled).ok_or(Error::Cancelled)?;
-    REGISTRY.store(id, || Loaded::new(id, Arc::new(gguf)))?;
+    let (model, _) = REGISTRY.store(id, || Loaded::new(id, Arc::new(gguf)))?;
+    if let Some(kv_type) = kv_type {
+        *model.kv_type.lock().unwrap_or_else(|e| e.into_inner()) = kv_type;
+    }
     progress(1.0);
     Ok(id.to_string())
 }
@@ -101,7 +112,16 @@ impl Loaded {
         };
         let info = ModelInfo::new(id.to_string(), &gguf, tokenizer.as_ref(), network.as_ref())?;
         let sampling = sampling_defaults(&gguf)?;
-        Ok(Self { info, gguf, tokenizer, template, network, sampling, scheduler: Scheduler::default() })
+        Ok(Self {
+            info,
+            gguf,
+            tokenizer,
+            template,
+            network,
+            sampling,
+            kv_type: Mutex::default(),
+            scheduler: Scheduler::new(),
+        })
     }
 
     fn tensor(&self, name: &str) -> Result<&TensorInfo, Error> {
@@ -149,6 +169,40 @@ impl Loaded {
         self.network
             .as_ref()
             .ok_or_else(|| Error::Unsupported(format!("model {} has a vocabulary only, no weights", self.info.id)))
+    }
+
+    /// How keys and values are stored unless a request says otherwise.
+    pub fn kv_type(&self) -> KvType {
+        *self.kv_type.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// What the engine has done with this model and does now. Cheap.
+    pub fn stats(&self) -> ModelStats {
+        let pages = self.scheduler.prefixes.counts();
+        let counters = self.scheduler.stats.lock();
+        let [step_mean_ms, step_p50_ms, step_p99_ms, step_max_ms] = counters.step_times();
+        ModelStats {
+            queued: self.scheduler.live().saturating_sub(counters.running),
+            running: counters.running,
+            paused: counters.paused,
+            finished: counters.finished,
+            cancelled: counters.cancelled,
+            failed: counters.failed,
+            preempted: counters.preempted,
+            pages_used: counters.own_pages + pages.held,
+            pages_cached: pages.held,
+            pages_shared: pages.shared,
+            pages_evicted: pages.evicted,
+            page_bytes: self.network.as_ref().map_or(0, |network| network.layout(self.kv_type()).page_bytes() as u64),
+            prompt_tokens: counters.prompt_tokens,
+            cached_tokens: counters.cached_tokens,
+            completion_tokens: counters.completion_tokens,
+            steps: counters.steps,
+            step_mean_ms,
+            step_p50_ms,
+            step_p99_ms,
+            step_max_ms,
+        }
     }
 
     /// Renders chat messages with `template` (Jinja source) or the model's own.

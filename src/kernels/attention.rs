@@ -43,7 +43,7 @@ impl Layout {
     }
 
     /// Offset of a head's keys in a page; its values follow.
-    fn keys_at(&self, layer: usize, head: usize) -> usize {
+    pub(super) fn keys_at(&self, layer: usize, head: usize) -> usize {
         (layer * self.kv_heads + head) * 2 * self.format.head_bytes(self.head_dim)
     }
 }
@@ -176,7 +176,7 @@ impl Phase for Store<'_> {
     }
 }
 
-fn rotate(rotation: Rotation, head: &mut [f32], cos: &[f32], sin: &[f32]) {
+pub(super) fn rotate(rotation: Rotation, head: &mut [f32], cos: &[f32], sin: &[f32]) {
     let turn = |a: f32, b: f32, i: usize| (a.mul_add(cos[i], -(b * sin[i])), a.mul_add(sin[i], b * cos[i]));
     match rotation {
         Rotation::None => {}

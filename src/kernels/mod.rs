@@ -13,6 +13,7 @@ pub mod mixture;
 mod norm;
 pub mod page;
 mod portable;
+mod rerotate;
 pub mod scalar;
 mod simd;
 #[cfg(test)]
@@ -24,5 +25,6 @@ mod x86_64;
 pub use generic::attention::{CHUNK, KvFormat, Page};
 pub use matmul::{Gate, InputBuffer, Inputs, Lookup, Matmul, Needs, Part, Prepare, Weight};
 pub use norm::{Norm, NormKind, Residual, ScaleAndCap};
+pub use rerotate::Rerotate;
 pub use scalar::Glu;
 pub use tier::{Tier, available, requested, tier};

@@ -27,6 +27,18 @@ impl PageMemory {
         self.len
     }
 
+    /// The content. Not while a phase writes to it.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: `len` initialised bytes, valid as long as `_map` is; nobody writes to them now.
+        unsafe { std::slice::from_raw_parts(self.start.0, self.len) }
+    }
+
+    /// The content, of a page that no phase uses.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and whoever has `&mut self` holds the page alone.
+        unsafe { std::slice::from_raw_parts_mut(self.start.0, self.len) }
+    }
+
     /// A page of its own with the same content. Not while a phase writes to this one.
     pub fn duplicate(&self) -> std::io::Result<Self> {
         let copy = Self::new(self.len)?;

@@ -7,6 +7,7 @@ mod feed_forward;
 mod forward;
 mod layer;
 mod params;
+mod reposition;
 mod rope;
 #[cfg(test)]
 mod tests;

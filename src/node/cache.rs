@@ -1,13 +1,15 @@
 //! `KvCache`, the keys and values of one sequence.
 use super::{
     args::{Arg, Options},
-    call::sync,
+    bytes::ByteCopy,
+    call::{background, promise, settle, sync},
     errors::Checked,
+    runtime,
 };
 use crate::engine::{self, KvType};
 use napi::{
     Env,
-    bindgen_prelude::{ObjectFinalize, Unknown},
+    bindgen_prelude::{ObjectFinalize, PromiseRaw, TypedArrayType, Uint8Array, Unknown},
 };
 use napi_derive::napi;
 use std::sync::{Arc, Mutex};
@@ -78,6 +80,45 @@ impl KvCache {
             let fork = Self::from(self.account.cache.fork()?);
             fork.account.settle(env)?;
             Ok(fork)
+        })
+    }
+
+    /// What every layer holds, as bytes for `KvCache.load`: versioned, checksummed, and bound to the model. Waits for a
+    /// running layer. Rejects with `ERR_REALM_INVALID_ARGUMENT` when the cache is disposed.
+    #[napi(catch_unwind, ts_return_type = "Promise<Uint8Array>")]
+    pub fn save<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Uint8Array>> {
+        promise(env, || {
+            let cache = self.account.cache.clone();
+            background(env, move || cache.save(), Uint8Array::new)
+        })
+    }
+
+    /// A cache with what `save()` wrote. `bytes` must not change until the promise settles.
+    ///
+    /// Rejects with `ERR_REALM_BAD_SNAPSHOT` (damaged, of another version, or of another model), `ERR_REALM_OUT_OF_MEMORY`,
+    /// `ERR_REALM_MODEL_NOT_FOUND` or `ERR_REALM_INVALID_ARGUMENT`.
+    #[napi(catch_unwind, ts_args_type = "modelId: ModelId, bytes: Uint8Array", ts_return_type = "Promise<KvCache>")]
+    pub fn load<'env>(
+        env: &'env Env,
+        model_id: Unknown<'env>,
+        bytes: Unknown<'env>,
+    ) -> napi::Result<PromiseRaw<'env, KvCache>> {
+        promise(env, || {
+            let model = Arg::new("modelId", model_id).model()?;
+            let bytes = Arg::new("bytes", bytes);
+            if !bytes.is_typed_array(TypedArrayType::Uint8)? {
+                return Err(bytes.wrong_type("a Uint8Array"));
+            }
+            let copy = ByteCopy::begin(env, &bytes)?;
+            let loaded = async move {
+                let bytes = copy.complete(|| false).await?;
+                runtime::start(move || Ok(engine::KvCache::load(&model, &bytes)?)).await
+            };
+            settle(env, loaded, |env, cache| {
+                let cache = Self::from(cache?);
+                cache.account.settle(env)?;
+                Ok(cache)
+            })
         })
     }
 

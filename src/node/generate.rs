@@ -47,7 +47,8 @@ pub fn generate<'env>(
         {
             return Err(signal.reason(env));
         }
-        let stream = engine::submit(request.model, request.prompt, request.options)?;
+        let options = engine::GenerateOptions { whole: true, ..request.options };
+        let stream = engine::submit(request.model, request.prompt, options)?;
         cancel_at_exit(env, &stream)?;
         let cancel = Arc::downgrade(&stream);
         let on_abort = move || {
@@ -126,32 +127,15 @@ fn prompt(env: &Env, arg: &Arg) -> Checked<Prompt> {
     }
 }
 
-/// All chunks as one.
+/// The whole answer: the stream hands it over at its end.
 async fn collect(stream: Stream) -> Checked<Chunk> {
-    let mut answer = Chunk::default();
-    loop {
-        let next = match stream.take() {
-            Take::Now(next) => Some(next),
-            Take::Later(receiver) => receiver.await.ok(),
-            Take::End => None,
-        };
-        let Some(chunk) = next.transpose()? else { break };
-        append(&mut answer, chunk);
-    }
+    let next = match stream.take() {
+        Take::Now(next) => Some(next),
+        Take::Later(receiver) => receiver.await.ok(),
+        Take::End => None,
+    };
     // A stream that was cancelled just ends.
-    if answer.finish.is_none() && stream.is_cancelled() {
-        return Err(engine::Error::Cancelled.into());
-    }
-    Ok(answer)
-}
-
-fn append(answer: &mut Chunk, chunk: Chunk) {
-    answer.text.push_str(&chunk.text);
-    answer.tokens.extend(chunk.tokens);
-    if let Some(logprobs) = chunk.logprobs {
-        answer.logprobs.get_or_insert_default().extend(logprobs);
-    }
-    answer.finish = chunk.finish.or(answer.finish);
+    Ok(next.unwrap_or(Err(engine::Error::Cancelled))?)
 }
 
 fn finished(answer: Chunk) -> Checked<Generation> {

@@ -6,3 +6,23 @@
  * A demonstration with 3.7 million parameters: it knows capitals, small sums and small talk, and declines the rest.
  */
 export declare const embeddedModel: string
+
+/**
+ * What is published on the channels `realm-node.request.start` and `realm-node.request.end` of `node:diagnostics_channel`,
+ * once each for a request that begins while somebody listens. Only the end carries how it went: the facts of an answer,
+ * or an error, or that it was cancelled. A stream that is forgotten has no end.
+ */
+export interface RequestEvent {
+  /** Numbers the requests of this thread that were observed. */
+  request: number
+  method: 'generate' | 'generateStream'
+  modelId: ModelId
+  finishReason?: Generation['finishReason']
+  usage?: Usage
+  timings?: Timings
+  seed?: number
+  /** What the request rejected with. */
+  error?: unknown
+  /** The reader left before the end. */
+  cancelled?: boolean
+}

@@ -17,7 +17,7 @@ pub trait Cancel: Send + Sync {
     fn cancel(&self);
 }
 
-impl<T: Send> Cancel for Pipe<T> {
+impl Cancel for Pipe {
     fn cancel(&self) {
         Pipe::cancel(self);
     }

@@ -1,7 +1,7 @@
 //! The JavaScript surface: argument checking, conversion, error codes, streams. Thin: no arithmetic.
 //!
 //! One file per topic of the public API: [`models`], [`inspect`], [`metadata`], [`layers`], [`cache`], [`text`], [`generate`],
-//! [`stream`], [`process`]. The rest are their tools; begin at [`call`], through which every entry goes.
+//! [`stream`], [`stats`], [`process`]. The rest are their tools; begin at [`call`], through which every entry goes.
 //!
 //! What holds for every entry:
 //! - It is synchronous on the Rust side and marked `catch_unwind`. No future borrows from JavaScript: input is copied or
@@ -29,5 +29,6 @@ mod panics;
 mod process;
 mod progress;
 mod runtime;
+mod stats;
 mod stream;
 mod text;

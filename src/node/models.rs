@@ -3,13 +3,14 @@ use super::{
     abort::{Abort, Signal, blame},
     args::{Arg, Options},
     bytes::ByteCopy,
+    cache::KV_TYPES,
     call::{background, promise, settle, sync},
     errors::{Checked, Failure},
     lifetime::{CancelFlag, cancel_at_exit},
     progress::{Progress, Reporter},
     runtime,
 };
-use crate::engine::{self, Source};
+use crate::engine::{self, KvType, Source};
 use napi::{
     Env, ValueType,
     bindgen_prelude::{Float32Array, Object, PromiseRaw, TypedArrayType, Uint8Array, Unknown},
@@ -31,6 +32,10 @@ pub struct StoreOptions {
     /// resolves. An exception that it throws cancels the work and rejects the promise.
     #[napi(ts_type = "(fraction: number) => void")]
     pub on_progress: Option<()>,
+    /// How keys and values are stored where a request does not say it. Default: `'f16'`. For a model that is stored
+    /// already it counts from now on.
+    #[napi(ts_type = "'f32' | 'f16' | 'q8_0'")]
+    pub kv_type: Option<()>,
     /// Ends the work; the promise rejects with `signal.reason`.
     #[napi(ts_type = "AbortSignal")]
     pub signal: Option<()>,
@@ -142,7 +147,8 @@ pub fn store_model<'env>(
         let source = Arg::new("source", source);
         let path =
             if source.is_typed_array(TypedArrayType::Uint8)? { None } else { Some(path(&source, PATH_OR_BYTES)?) };
-        let options = Options::new("options", options, &["onProgress", "signal"])?;
+        let options = Options::new("options", options, &["onProgress", "kvType", "signal"])?;
+        let kv_type = options.read("kvType", |arg| arg.one_of(&KV_TYPES))?;
         let callback = options.read("onProgress", |arg| arg.function())?;
         let signal = options.read("signal", Signal::new)?;
         if let Some(signal) = &signal
@@ -159,7 +165,7 @@ pub fn store_model<'env>(
             None => (None, None),
         };
         let abort = signal.map(|signal| listen(env, &signal, cancel.clone())).transpose()?;
-        let stored = store(path, bytes, reporter, cancel);
+        let stored = store(path, bytes, kv_type, reporter, cancel);
         settle(env, stored, move |env, outcome| {
             let outcome = report_end(env, outcome, progress);
             blame(env, outcome, abort)
@@ -175,6 +181,7 @@ fn listen(env: &Env, signal: &Signal, cancel: Arc<CancelFlag>) -> Checked<Abort>
 async fn store(
     path: Option<PathBuf>,
     bytes: Option<ByteCopy>,
+    kv_type: Option<KvType>,
     reporter: Option<Reporter>,
     cancel: Arc<CancelFlag>,
 ) -> Checked<String> {
@@ -188,7 +195,7 @@ async fn store(
                 reporter.report(fraction);
             }
         };
-        Ok(engine::store(source, &mut report, &|| cancel.is_set())?)
+        Ok(engine::store(source, kv_type, &mut report, &|| cancel.is_set())?)
     };
     runtime::start(work).await
 }

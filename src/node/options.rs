@@ -11,7 +11,7 @@ use napi::{
 };
 use napi_derive::napi;
 
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 19] = [
     "maxTokens",
     "temperature",
     "topK",
@@ -29,6 +29,7 @@ const KNOWN: [&str; 18] = [
     "overflow",
     "kvType",
     "priority",
+    "cachePrompt",
     "signal",
 ];
 
@@ -67,15 +68,20 @@ pub struct GenerateOptions {
     pub ignore_eos: Option<bool>,
     /// Reports log probabilities: 0 of the chosen tokens only, n also of the n likeliest at each place.
     pub logprobs: Option<f64>,
-    /// What to do when prompt and answer do not fit into the context: refuse before any work, or forget the oldest tokens.
-    /// Default: `'error'`.
+    /// What to do when prompt and answer do not fit into the context: refuse before any work, or go on without the middle.
+    /// The first sixteenth of the context and the latest half stay; their keys are moved to their new positions (and with
+    /// `kvType` `'f16'` or `'q8_0'` rounded once more), so what was dropped keeps its influence on them. A request that has
+    /// dropped something holds its memory until it ends. Default: `'error'`.
     #[napi(ts_type = "'error' | 'shift'")]
     pub overflow: Option<()>,
-    /// How keys and values are stored. Default: `'f16'`.
+    /// How keys and values are stored. Default: what `storeModel` was told, else `'f16'`.
     #[napi(ts_type = "'f32' | 'f16' | 'q8_0'")]
     pub kv_type: Option<()>,
-    /// Among waiting requests, higher ones go first. Default: 0.
+    /// Among waiting requests, higher ones go first, and memory that is short goes to them. Default: 0.
     pub priority: Option<f64>,
+    /// Begins where other requests with the same first tokens have been, and leaves its own keys and values to later ones
+    /// as long as nothing else needs the memory. The answer does not depend on it. Default: `true`.
+    pub cache_prompt: Option<bool>,
     /// Ends the request; it rejects with `signal.reason`.
     #[napi(ts_type = "AbortSignal")]
     pub signal: Option<()>,
@@ -111,6 +117,8 @@ pub fn generate_options(options: &Options) -> Checked<engine::GenerateOptions> {
             .read("overflow", |arg| arg.one_of(&[("error", Overflow::Error), ("shift", Overflow::Shift)]))?
             .unwrap_or_default(),
         kv_type: options.read("kvType", |arg| arg.one_of(&KV_TYPES))?,
+        cache_prompt: options.bool("cachePrompt", true)?,
+        whole: false,
         priority: options.read("priority", |arg| arg.integer(i32::MIN.into()..=i32::MAX.into()))?.unwrap_or(0),
     })
 }

@@ -177,7 +177,7 @@ impl Shared {
 }
 
 fn cancelled_stream() -> Stream {
-    let pipe = Pipe::new(1, || ());
+    let pipe = Pipe::new(false, || ());
     pipe.cancel();
     Arc::new(pipe)
 }

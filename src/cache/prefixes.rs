@@ -1,0 +1,439 @@
+//! Which tokens lead to which pages: a radix tree over token ids, one page to an edge.
+//!
+//! Keys and values of a position depend on the tokens up to it and on nothing else, to the bit, so whoever has the same
+//! tokens can use the same pages. An edge of 64 tokens is a full page; one of fewer is the last page of a text that ended
+//! there, and is a leaf. A page that is matched in part is shared like any other: its new owner copies it before writing
+//! behind the part.
+use super::{Budget, Sequence, budget::Reclaim, page::CountedPage};
+use crate::kernels::{CHUNK, attention::Layout};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound::{Excluded, Included, Unbounded},
+    sync::{
+        Arc, Mutex, MutexGuard, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// The prefixes of one model.
+pub struct Prefixes {
+    tree: Mutex<Tree>,
+    budget: &'static Budget,
+    on_pressure: Box<dyn Fn() + Send + Sync>,
+    /// Nothing is added any more.
+    closed: AtomicBool,
+}
+
+/// What [`Prefixes::counts`] tells, in pages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub held: usize,
+    /// Of these, pages that sequences use as well.
+    pub shared: usize,
+    pub evicted: u64,
+}
+
+/// Place of a node in the tree's list.
+type Id = usize;
+type Children = BTreeMap<Arc<[u32]>, Id>;
+
+#[derive(Default)]
+struct Tree {
+    /// One for each layout that was ever used.
+    roots: Vec<(Layout, Id)>,
+    nodes: Vec<Option<Node>>,
+    free: Vec<Id>,
+    /// Leaves by the time of their last use.
+    leaves: BTreeSet<(u64, Id)>,
+    evicted: u64,
+}
+
+struct Node {
+    parent: Option<Id>,
+    /// From the parent's end on. Empty for a root.
+    tokens: Arc<[u32]>,
+    /// `None` for a root.
+    page: Option<Arc<CountedPage>>,
+    children: Children,
+    used: u64,
+    /// A request that ended of itself left it here; it outlives requests that are cancelled.
+    kept: bool,
+}
+
+impl Prefixes {
+    /// `on_pressure` is called, from any thread, when somebody waits for memory.
+    pub fn new(budget: &'static Budget, on_pressure: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        let tree = Mutex::default();
+        let closed = AtomicBool::new(false);
+        let prefixes = Arc::new(Self { tree, budget, on_pressure: Box::new(on_pressure), closed });
+        let weak: Weak<Self> = Arc::downgrade(&prefixes);
+        budget.add_store(weak);
+        prefixes
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tree> {
+        self.tree.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The longest known beginning of `tokens`, at most `most` of them: its pages, and how many tokens they cover.
+    pub fn find(&self, layout: Layout, tokens: &[u32], most: usize) -> (Sequence, usize) {
+        let tree = &mut *self.lock();
+        let mut found = Sequence::within(layout, self.budget);
+        let mut matched = 0;
+        let Some(mut at) = tree.root(layout) else { return (found, 0) };
+        let now = self.budget.now();
+        while matched < most {
+            let wanted = &tokens[matched..most.min(matched + CHUNK)];
+            let Some((child, common)) = tree.nearest(at, wanted) else { break };
+            tree.touch(child, now);
+            found.pages.extend(tree.node(child).page.clone());
+            matched += common;
+            if common < CHUNK {
+                break;
+            }
+            at = child;
+        }
+        (found, matched)
+    }
+
+    /// Remembers that `tokens` lead to the pages of `sequence`. Where others have come before, the sequence goes on with
+    /// their pages, which hold the same, and its own are given back. Only full pages count unless the text is `ended`.
+    pub fn add(&self, tokens: &[u32], sequence: &mut Sequence, ended: bool) {
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
+        let now = self.budget.now();
+        let tree = &mut *self.lock();
+        let mut at = tree.root_or_new(sequence.layout());
+        for (chunk, page) in tokens.chunks(CHUNK).zip(&mut sequence.pages) {
+            if chunk.len() < CHUNK && (!ended || tree.nearest(at, chunk).is_some_and(|(_, n)| n == chunk.len())) {
+                break;
+            }
+            let known = tree.node(at).children.get(chunk).copied();
+            let child = known.unwrap_or_else(|| tree.insert(at, chunk, page.clone(), now));
+            if let Some(known) = &tree.node(child).page
+                && !Arc::ptr_eq(known, page)
+            {
+                *page = known.clone();
+            }
+            tree.touch(child, now);
+            tree.node_mut(child).kept |= ended;
+            at = child;
+        }
+    }
+
+    /// A request that was cancelled leaves: what only it brought here goes with it.
+    pub fn forget(&self, tokens: &[u32], sequence: &Sequence) {
+        let tree = &mut *self.lock();
+        let Some(mut at) = tree.root(sequence.layout()) else { return };
+        for (chunk, page) in tokens.chunks(CHUNK).zip(&sequence.pages) {
+            match tree.node(at).children.get(chunk) {
+                Some(&child) if tree.node(child).page.as_ref().is_some_and(|known| Arc::ptr_eq(known, page)) => {
+                    at = child;
+                }
+                _ => break,
+            }
+        }
+        loop {
+            let node = tree.node(at);
+            // The tree and this request hold the page, nobody else.
+            let only = node.page.as_ref().is_some_and(|page| Arc::strong_count(page) <= 2);
+            if node.kept || !only || !node.children.is_empty() {
+                return;
+            }
+            let Some(parent) = node.parent else { return };
+            tree.remove(at);
+            at = parent;
+        }
+    }
+
+    /// Forgets everything, for good.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        *self.lock() = Tree::default();
+    }
+
+    pub fn counts(&self) -> Counts {
+        let tree = self.lock();
+        let pages = || tree.nodes.iter().flatten().filter_map(|node| node.page.as_ref());
+        let shared = pages().filter(|page| Arc::strong_count(page) > 1).count();
+        Counts { held: pages().count(), shared, evicted: tree.evicted }
+    }
+}
+
+impl Reclaim for Prefixes {
+    fn oldest(&self) -> Option<u64> {
+        self.lock().oldest_unused().map(|(time, _)| time)
+    }
+
+    fn give_up_oldest(&self) -> bool {
+        let tree = &mut *self.lock();
+        let Some((_, id)) = tree.oldest_unused() else { return false };
+        tree.remove(id);
+        tree.evicted += 1;
+        true
+    }
+
+    fn pressed(&self) {
+        (self.on_pressure)();
+    }
+}
+
+impl Tree {
+    fn node(&self, id: Id) -> &Node {
+        self.nodes[id].as_ref().expect("ids in use name nodes")
+    }
+
+    fn node_mut(&mut self, id: Id) -> &mut Node {
+        self.nodes[id].as_mut().expect("ids in use name nodes")
+    }
+
+    fn root(&self, layout: Layout) -> Option<Id> {
+        self.roots.iter().find(|(other, _)| *other == layout).map(|&(_, id)| id)
+    }
+
+    fn root_or_new(&mut self, layout: Layout) -> Id {
+        self.root(layout).unwrap_or_else(|| {
+            let node =
+                Node { parent: None, tokens: [].into(), page: None, children: Children::new(), used: 0, kept: true };
+            let id = self.place(node);
+            self.roots.push((layout, id));
+            id
+        })
+    }
+
+    fn place(&mut self, node: Node) -> Id {
+        match self.free.pop() {
+            Some(id) => {
+                self.nodes[id] = Some(node);
+                id
+            }
+            None => {
+                self.nodes.push(Some(node));
+                self.nodes.len() - 1
+            }
+        }
+    }
+
+    /// The child that begins most like `wanted`, and how many tokens they have in common; `None` if not even one. In
+    /// lexicographic order that child is a neighbour of `wanted`.
+    fn nearest(&self, at: Id, wanted: &[u32]) -> Option<(Id, usize)> {
+        let children = &self.node(at).children;
+        let before = children.range::<[u32], _>((Unbounded, Included(wanted))).next_back();
+        let after = children.range::<[u32], _>((Excluded(wanted), Unbounded)).next();
+        let common = |tokens: &[u32]| tokens.iter().zip(wanted).take_while(|(a, b)| a == b).count();
+        before
+            .into_iter()
+            .chain(after)
+            .map(|(tokens, &id)| (id, common(tokens)))
+            .filter(|&(_, n)| n > 0)
+            .max_by_key(|&(_, n)| n)
+    }
+
+    fn insert(&mut self, parent: Id, tokens: &[u32], page: Arc<CountedPage>, now: u64) -> Id {
+        // A shorter text that this one continues is of no more use.
+        while let Some((shorter, &id)) =
+            self.node(parent).children.range::<[u32], _>((Unbounded, Excluded(tokens))).next_back()
+            && tokens.starts_with(shorter)
+        {
+            self.remove(id);
+        }
+        let tokens: Arc<[u32]> = tokens.into();
+        let node = Node {
+            parent: Some(parent),
+            tokens: tokens.clone(),
+            page: Some(page),
+            children: Children::new(),
+            used: now,
+            kept: false,
+        };
+        let id = self.place(node);
+        let up = self.node(parent).used;
+        self.leaves.remove(&(up, parent));
+        self.leaves.insert((now, id));
+        self.node_mut(parent).children.insert(tokens, id);
+        id
+    }
+
+    fn touch(&mut self, id: Id, now: u64) {
+        let before = std::mem::replace(&mut self.node_mut(id).used, now);
+        if self.leaves.remove(&(before, id)) {
+            self.leaves.insert((now, id));
+        }
+    }
+
+    /// Removes a leaf.
+    fn remove(&mut self, id: Id) {
+        let Some(node) = self.nodes[id].take() else { return };
+        self.free.push(id);
+        self.leaves.remove(&(node.used, id));
+        let Some(parent) = node.parent else { return };
+        let up = self.node_mut(parent);
+        up.children.remove(&node.tokens);
+        if up.children.is_empty() && up.page.is_some() {
+            let used = up.used;
+            self.leaves.insert((used, parent));
+        }
+    }
+
+    /// The leaf that was used longest ago among those whose page no sequence uses.
+    fn oldest_unused(&self) -> Option<(u64, Id)> {
+        let unused = |id: Id| self.node(id).page.as_ref().is_some_and(|page| Arc::strong_count(page) == 1);
+        self.leaves.iter().copied().find(|&(_, id)| unused(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::KvFormat;
+    use proptest::prelude::*;
+
+    const LAYOUT: Layout = Layout { format: KvFormat::F16, head_dim: 32, kv_heads: 1, layers: 1 };
+
+    fn budget(pages: usize) -> &'static Budget {
+        Box::leak(Box::new(Budget::new((pages * LAYOUT.page_bytes()) as u64)))
+    }
+
+    fn filled(budget: &'static Budget, len: usize) -> Sequence {
+        let mut sequence = Sequence::within(LAYOUT, budget);
+        sequence.prepare(0, len).unwrap();
+        sequence
+    }
+
+    fn tokens(seed: u32, len: usize) -> Vec<u32> {
+        (0..len as u32).map(|i| seed * 1000 + i).collect()
+    }
+
+    #[test]
+    fn the_longest_beginning_is_found_to_the_token() {
+        let budget = budget(100);
+        let prefixes = Prefixes::new(budget, || ());
+        let text = tokens(1, 200);
+        let mut sequence = filled(budget, 200);
+        prefixes.add(&text, &mut sequence, false);
+        // A running text's last page is not full.
+        assert_eq!(prefixes.find(LAYOUT, &text, 200).1, 192);
+        prefixes.add(&text, &mut sequence, true);
+        assert_eq!(prefixes.find(LAYOUT, &text, 200).1, 200);
+        assert_eq!(prefixes.find(LAYOUT, &text, 199).1, 199);
+        let mut other = text.clone();
+        other[150] = 9;
+        let (pages, matched) = prefixes.find(LAYOUT, &other, 200);
+        assert_eq!((pages.page_count(), matched), (3, 150));
+        assert!(Arc::ptr_eq(&pages.pages[2], &sequence.pages[2]));
+        other[0] = 9;
+        assert_eq!(prefixes.find(LAYOUT, &other, 200).1, 0);
+        let q8 = Layout { format: KvFormat::Q8_0, ..LAYOUT };
+        assert_eq!(prefixes.find(q8, &text, 200).1, 0);
+    }
+
+    #[test]
+    fn equal_texts_end_up_with_the_same_pages() {
+        let budget = budget(100);
+        let prefixes = Prefixes::new(budget, || ());
+        let text = tokens(1, 130);
+        let (mut a, mut b) = (filled(budget, 130), filled(budget, 130));
+        prefixes.add(&text, &mut a, false);
+        prefixes.add(&text, &mut b, true);
+        assert!(Arc::ptr_eq(&a.pages[1], &b.pages[1]));
+        assert_eq!(budget.used(), 4 * LAYOUT.page_bytes() as u64);
+        assert_eq!(prefixes.counts(), Counts { held: 3, shared: 3, evicted: 0 });
+    }
+
+    #[test]
+    fn memory_that_is_needed_is_taken_from_the_least_recently_used() {
+        let budget = budget(4);
+        let prefixes = Prefixes::new(budget, || ());
+        for seed in [1, 2] {
+            prefixes.add(&tokens(seed, 128), &mut filled(budget, 128), true);
+        }
+        assert_eq!(prefixes.find(LAYOUT, &tokens(1, 128), 128).1, 128);
+        let held = filled(budget, 64);
+        // The end of the text that was not looked up goes first.
+        assert_eq!(prefixes.find(LAYOUT, &tokens(2, 128), 128).1, 64);
+        let (_used, matched) = prefixes.find(LAYOUT, &tokens(1, 128), 128);
+        assert_eq!(matched, 128);
+        // What is in use stays.
+        let more = filled(budget, 64);
+        assert_eq!(prefixes.find(LAYOUT, &tokens(2, 128), 128).1, 0);
+        assert!(Sequence::within(LAYOUT, budget).prepare(0, 64).is_err());
+        assert_eq!(prefixes.counts(), Counts { held: 2, shared: 2, evicted: 2 });
+        drop((held, more));
+        prefixes.close();
+        drop(_used);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn who_waits_is_woken_for_pages_that_only_the_tree_holds() {
+        struct Bell(std::sync::mpsc::Sender<()>);
+        impl crate::cache::Wake for Bell {
+            fn wake(&self) {
+                let _ = self.0.send(());
+            }
+        }
+        let budget = budget(2);
+        let prefixes = Prefixes::new(budget, || ());
+        let mut running = filled(budget, 128);
+        prefixes.add(&tokens(1, 128), &mut running, true);
+        let (bell, rung) = std::sync::mpsc::channel();
+        assert!(budget.take(1).is_err());
+        budget.wait(Arc::new(Bell(bell)));
+        assert!(budget.take(1).is_err() && rung.try_recv().is_err());
+        drop(running);
+        budget.there_may_be_room();
+        rung.try_recv().unwrap();
+        budget.take(1).unwrap();
+    }
+
+    #[test]
+    fn what_a_cancelled_request_brought_goes_with_it() {
+        let budget = budget(100);
+        let prefixes = Prefixes::new(budget, || ());
+        let finished = tokens(1, 128);
+        prefixes.add(&finished, &mut filled(budget, 128), true);
+        let mut longer = finished.clone();
+        longer.extend(tokens(2, 128));
+        let (mut sequence, matched) = prefixes.find(LAYOUT, &longer, 255);
+        sequence.prepare(matched, 256).unwrap();
+        prefixes.add(&longer, &mut sequence, false);
+        assert_eq!(prefixes.counts().held, 4);
+        prefixes.forget(&longer, &sequence);
+        drop(sequence);
+        assert_eq!(prefixes.counts().held, 2);
+        assert_eq!(budget.used(), 2 * LAYOUT.page_bytes() as u64);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 64 }) })]
+
+        /// Whatever comes and goes, a match is a beginning of the text, as long as the longest that is there, and in the
+        /// end everything is given back.
+        #[test]
+        fn it_finds_what_a_list_of_texts_finds(
+            steps in prop::collection::vec((0u8..4, prop::collection::vec(0u32..3, 1..150)), 1..40)
+        ) {
+            let budget = budget(1000);
+            let prefixes = Prefixes::new(budget, || ());
+            let mut known: Vec<Vec<u32>> = Vec::new();
+            for (kind, text) in steps {
+                // Long runs of few tokens, so that beginnings are shared across pages.
+                let text: Vec<u32> = text.iter().flat_map(|&t| [t; 5]).collect();
+                if kind == 0 {
+                    let longest = known.iter().map(|other| other.iter().zip(&text).take_while(|(a, b)| a == b).count());
+                    let (pages, matched) = prefixes.find(LAYOUT, &text, text.len());
+                    prop_assert_eq!(matched, longest.max().unwrap_or(0));
+                    prop_assert_eq!(pages.page_count(), matched.div_ceil(CHUNK));
+                } else {
+                    let ended = kind == 1;
+                    prefixes.add(&text, &mut filled(budget, text.len()), ended);
+                    known.push(text[..if ended { text.len() } else { text.len() / CHUNK * CHUNK }].to_vec());
+                }
+            }
+            while prefixes.give_up_oldest() {}
+            prop_assert_eq!(budget.used(), 0);
+            prop_assert_eq!(prefixes.counts().held, 0);
+        }
+    }
+}
