@@ -25,7 +25,7 @@ pub fn expand_tq1_0(block: &[u8; 54]) -> Expanded256 {
 fn digits<const N: usize>(codes: &mut [i8], bytes: &[u8; N]) {
     let mut left = *bytes;
     for codes in codes.as_chunks_mut::<N>().0 {
-        *codes = left.map(|b| (u16::from(b) * 3 >> 8) as i8 - 1);
+        *codes = left.map(|b| ((u16::from(b) * 3) >> 8) as i8 - 1);
         left = left.map(|b| b.wrapping_mul(3));
     }
 }
