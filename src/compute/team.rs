@@ -14,6 +14,11 @@ pub trait Phase: Sync {
     fn chunks(&self) -> usize;
     /// Called exactly once for every chunk, by any worker, in any order.
     fn run(&self, chunk: usize, lane: &mut Lane);
+    /// Chunks beside each other read memory beside each other: then every worker has a run of them to begin with, and
+    /// helps with those of others when it is through. Otherwise all take the next one.
+    fn in_runs(&self) -> bool {
+        false
+    }
 }
 
 /// A chunk panicked; the job was drained and its results are not to be used.
@@ -52,8 +57,15 @@ struct Job {
 struct Slot {
     phase: *const dyn Phase,
     chunks: usize,
-    next: AtomicUsize,
+    runs: Vec<Run>,
     finished: AtomicUsize,
+}
+
+/// Chunks that are handed out one after the other.
+#[repr(align(128))]
+struct Run {
+    next: AtomicUsize,
+    end: usize,
 }
 
 // SAFETY: the pointer is only followed while the phase is borrowed by `Team::run`, and `Phase: Sync`.
@@ -91,7 +103,7 @@ impl Team {
     /// Runs the phases one after the other, each on all workers, and returns when the last is finished.
     pub fn run(&self, phases: &[&dyn Phase]) -> Result<(), TeamPanic> {
         let mut lane = lock(&self.leader);
-        let slots: Vec<Slot> = phases.iter().map(|phase| Slot::new(*phase)).collect();
+        let slots: Vec<Slot> = phases.iter().map(|phase| Slot::new(*phase, self.threads)).collect();
         let job = Arc::new(Job { slots, panic: Mutex::new(None) });
         if self.threads > 1 {
             *lock(&self.shared.job) = Some(job.clone());
@@ -135,11 +147,7 @@ impl Job {
     fn take_part(&self, lane: &mut Lane, state: &TeamState, me: usize) {
         for slot in &self.slots {
             let sitting = state.seats[me].sit();
-            loop {
-                let chunk = slot.next.fetch_add(1, Ordering::Relaxed);
-                if chunk >= slot.chunks {
-                    break;
-                }
+            while let Some(chunk) = slot.take(me) {
                 sitting.begins_chunk();
                 // SAFETY: this chunk is unfinished, so `Team::run` has not returned and the phase is still borrowed.
                 let phase = unsafe { &*slot.phase };
@@ -160,12 +168,27 @@ impl Job {
 }
 
 impl Slot {
-    fn new(phase: &dyn Phase) -> Self {
+    fn new(phase: &dyn Phase, threads: usize) -> Self {
         // SAFETY: only forgets the lifetime; see `Job` for why the pointer is not followed later.
         let phase: *const dyn Phase = unsafe { std::mem::transmute::<&dyn Phase, &'static dyn Phase>(phase) };
         // SAFETY: it was made from a reference just now.
         let chunks = unsafe { &*phase }.chunks();
-        Self { phase, chunks, next: AtomicUsize::new(0), finished: AtomicUsize::new(0) }
+        // SAFETY: as above.
+        let count = if unsafe { &*phase }.in_runs() { threads } else { 1 };
+        let start = |i: usize| i * chunks / count;
+        let runs = (0..count).map(|i| Run { next: AtomicUsize::new(start(i)), end: start(i + 1) }).collect();
+        Self { phase, chunks, runs, finished: AtomicUsize::new(0) }
+    }
+
+    /// The next chunk for a worker: of its own run, or of another's.
+    fn take(&self, me: usize) -> Option<usize> {
+        let from = |run: &Run| {
+            // Looked at first: others' counters are left alone once they are through.
+            let left = run.next.load(Ordering::Relaxed) < run.end;
+            left.then(|| run.next.fetch_add(1, Ordering::Relaxed)).filter(|&chunk| chunk < run.end)
+        };
+        let n = self.runs.len();
+        (0..n).find_map(|i| from(&self.runs[(me + i) % n]))
     }
 }
 

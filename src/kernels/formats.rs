@@ -98,6 +98,45 @@ macro_rules! with_format_256 {
         $crate::kernels::formats::with_k_format!($ty, $F => $body, $crate::kernels::formats::with_grid_format!($ty, $F => $body))
     };
 }
+/// As [`with_format_256`], but one format stands for all that look the same once they are unpacked: signed or not, as many
+/// elements to a scale, codes small enough for narrow sums or not.
+macro_rules! with_class_256 {
+    ($ty:expr, $F:ident => $body:expr) => {{
+        use $crate::gguf::TensorType as Ty;
+        use $crate::kernels::formats as f;
+        match $ty {
+            Ty::Q2_K => {
+                type $F = f::Q2K;
+                $body
+            }
+            Ty::Q4_K => {
+                type $F = f::Q4K;
+                $body
+            }
+            Ty::Q5_K => {
+                type $F = f::Q5K;
+                $body
+            }
+            Ty::Q3_K | Ty::Q6_K | Ty::IQ1_M => {
+                type $F = f::Q6K;
+                $body
+            }
+            Ty::IQ1_S | Ty::IQ3_S | Ty::TQ1_0 | Ty::TQ2_0 => {
+                type $F = f::Iq3S;
+                $body
+            }
+            Ty::IQ2_XS | Ty::IQ2_S => {
+                type $F = f::Iq2Xs;
+                $body
+            }
+            Ty::IQ2_XXS | Ty::IQ3_XXS | Ty::IQ4_XS => {
+                type $F = f::Iq4Xs;
+                $body
+            }
+            other => unreachable!("{} has no super-blocks", other.name()),
+        }
+    }};
+}
 /// The formats whose codes take a few instructions to unpack; tiers may have kernels of their own for them. `$rest` is for
 /// the others.
 macro_rules! with_k_format {
@@ -251,4 +290,4 @@ macro_rules! with_count {
         }
     };
 }
-pub(crate) use {with_count, with_format_32, with_format_256, with_grid_format, with_k_format};
+pub(crate) use {with_class_256, with_count, with_format_32, with_format_256, with_grid_format, with_k_format};

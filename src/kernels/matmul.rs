@@ -245,7 +245,7 @@ pub struct Matmul<'a> {
 
 /// Bytes of weights in a chunk when there are few tokens: large enough that handing it out costs nothing, small enough
 /// that no core waits long for another.
-const CHUNK_BYTES: usize = 288 << 10;
+const CHUNK_BYTES: usize = 96 << 10;
 
 impl<'a> Matmul<'a> {
     pub fn new(tier: &'static Tier, inputs: Inputs<'a>, parts: Vec<Part<'a>>) -> Self {
@@ -383,6 +383,10 @@ const TILES_TOGETHER: usize = 36;
 impl Phase for Matmul<'_> {
     fn chunks(&self) -> usize {
         self.plan.last().map_or(0, |&(_, end)| end)
+    }
+
+    fn in_runs(&self) -> bool {
+        true
     }
 
     fn run(&self, chunk: usize, lane: &mut Lane) {

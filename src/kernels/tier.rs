@@ -107,7 +107,7 @@ macro_rules! generic_tier {
         $(#[target_feature(enable = $feature)])+
         unsafe fn group_256(ty: TensorType, rows: &[*const u8; panel::GROUP_ROWS], blocks: usize,
             tiles: &[(*const panel::Tile256, usize)], scratch: *mut u8, out: *mut f32) {
-            with_format_256!(ty, W => unsafe { panel::group_256::<$Machine, W>(rows, blocks, tiles, scratch, out) })
+            unsafe { panel::group_256::<$Machine>(ty, rows, blocks, tiles, scratch, out) }
         }
         $(#[target_feature(enable = $feature)])+
         unsafe fn group_32(ty: TensorType, rows: &[*const u8; panel::GROUP_ROWS], blocks: usize,

@@ -4,6 +4,7 @@
 //! One vector of a panel holds four consecutive codes of each of 16 rows; one word of a tile holds four consecutive
 //! activations of one token. So a lane is a row, no sum crosses lanes, and the float steps are those of `scalar.rs`.
 use crate::{
+    gguf::TensorType,
     kernels::{
         formats::*,
         simd::{CENTRE, Simd},
@@ -145,7 +146,7 @@ const fn narrow_run<S: Simd>(signed: bool, largest: usize, shared: usize) -> usi
 }
 
 /// [`narrow_run`] of a format with super-blocks.
-const fn narrow_run_256<S: Simd, W: Format256>() -> usize {
+pub const fn narrow_run_256<S: Simd, W: Format256>() -> usize {
     narrow_run::<S>(W::SIGNED, W::LARGEST, words_per_scale::<W>())
 }
 
@@ -157,7 +158,8 @@ const fn words_per_scale<W: Format256>() -> usize {
 /// a run of tiles. `tiles[i]` starts at block 0 of tile `i`, which has `counts[i]` tokens.
 /// `out[i]` receives `[token][32 rows]` for each tile: `out` is `[tiles][TILE][32]`.
 #[inline(always)]
-pub unsafe fn group_256<S: Simd, W: Format256>(
+pub unsafe fn group_256<S: Simd>(
+    ty: TensorType,
     rows: &[*const u8; GROUP_ROWS],
     blocks: usize,
     tiles: &[(*const Tile256, usize)],
@@ -168,18 +170,17 @@ pub unsafe fn group_256<S: Simd, W: Format256>(
         let panels = scratch.cast::<Panel256>();
         for first in (0..blocks).step_by(panel_blocks::<S>()) {
             let n = panel_blocks::<S>().min(blocks - first);
-            for g in 0..PANELS {
-                for b in 0..n {
-                    let block: [*const u8; 16] =
-                        std::array::from_fn(|r| rows[PANEL_ROWS * g + r].add((first + b) * W::BYTES));
-                    unpack_256::<S, W>(block, &mut *panels.add(n * g + b));
-                }
+            for i in 0..PANELS * n {
+                let (g, b) = (i / n, i % n);
+                let at = (first + b) * ty.block_bytes();
+                let block: [*const u8; 16] = std::array::from_fn(|r| rows[PANEL_ROWS * g + r].add(at));
+                with_format_256!(ty, W => unpack_256::<S, W>(block, &mut *panels.add(i)));
             }
             let pair = [panels.cast_const(), panels.add(n).cast_const()];
-            for (i, &(tile, count)) in tiles.iter().enumerate() {
+            with_class_256!(ty, W => for (i, &(tile, count)) in tiles.iter().enumerate() {
                 let y = out.add(i * TILE * GROUP_ROWS);
                 tile_256::<S, W>(pair, n, tile.add(first), count, y, first == 0);
-            }
+            });
         }
     }
 }
@@ -571,4 +572,26 @@ unsafe fn block_sums<S: Simd, W: Format32, const G: usize, const T: usize>(
 /// [`narrow_run`] of a format with blocks of 32. A lane that gets all four products anyway gains nothing.
 const fn narrow_run_32<S: Simd, W: Format32>() -> usize {
     if S::NARROW_PRODUCTS == 2 { narrow_run::<S>(false, W::LARGEST, 8) } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{kernels::portable::Portable, quant::testing::TYPES_256};
+
+    /// What a format looks like once it is unpacked, on every kind of machine.
+    fn look<W: Format256>() -> impl PartialEq + std::fmt::Debug {
+        let run = narrow_run_256::<Portable, W>();
+        #[cfg(target_arch = "x86_64")]
+        let run = (run, crate::kernels::x86_64::narrow_runs::<W>());
+        (W::SIGNED, W::SCALE_PER_32, run)
+    }
+
+    #[test]
+    fn formats_of_a_class_look_the_same() {
+        for ty in TYPES_256 {
+            let own = with_format_256!(ty, W => format!("{:?}", look::<W>()));
+            assert_eq!(own, with_class_256!(ty, W => format!("{:?}", look::<W>())), "{}", ty.name());
+        }
+    }
 }

@@ -7,7 +7,7 @@ mod decode_avx2;
 mod decode_avx512;
 
 use super::{
-    formats::{with_count, with_format_32, with_format_256, with_grid_format, with_k_format},
+    formats::{with_count, with_format_32, with_grid_format, with_k_format},
     generic::{
         attention, batch, float,
         panel::{self, TILE},
@@ -158,4 +158,11 @@ unsafe fn avx2_rows_32(
         let (weights, out) = (weights.add(done * row_bytes), out.add(done));
         batch::rest_32::<Avx2, W>(weights, row_bytes, rows - done, tokens, out, stride)
     })
+}
+
+/// The lengths of narrow sums on the vector machines, for the tests of their classes.
+#[cfg(test)]
+pub fn narrow_runs<W: super::formats::Format256>() -> [usize; 3] {
+    use panel::narrow_run_256;
+    [narrow_run_256::<Avx512, W>(), narrow_run_256::<Avx2Vnni, W>(), narrow_run_256::<Avx2, W>()]
 }
