@@ -850,6 +850,7 @@ module.exports.getModelInfo = nativeBinding.getModelInfo
 module.exports.getStats = nativeBinding.getStats
 module.exports.getTensor = nativeBinding.getTensor
 module.exports.getTensorData = nativeBinding.getTensorData
+module.exports.inspect = nativeBinding.inspect
 module.exports.listModels = nativeBinding.listModels
 module.exports.listTensors = nativeBinding.listTensors
 module.exports.removeModel = nativeBinding.removeModel

@@ -181,6 +181,47 @@ export interface DetokenizeOptions {
  */
 export declare function embedTokens(modelId: ModelId, tokens: Tokens | number[]): Promise<Float32Array>
 
+/** What `inspect` tells about a file. Numbers that a file does not have are 0. */
+export interface FileReport {
+  path: string
+  /** `general.name`, or the file's name when it has none. */
+  name: string
+  /** `general.architecture`, such as `llama`. */
+  architecture: string
+  /** How most of the weights are stored, such as `Q4_K_M`. */
+  quantization: string
+  /** Whether `storeModel` takes the file and it can generate. */
+  runs: boolean
+  /** Why it does not run here, by name: architecture, tensor type, tokenizer, shape. Empty when it runs. */
+  problems: Array<string>
+  /** Bytes of the file, or of all shards. */
+  fileSize: number
+  /** Files that the model is made of. */
+  shardCount: number
+  parameterCount: number
+  tensorCount: number
+  /** In the order in which they first occur. */
+  tensorTypes: Array<TensorTypeReport>
+  /** Tokens that the model was trained to look back at. */
+  contextLength: number
+  embeddingLength: number
+  layerCount: number
+  headCount: number
+  /** Heads for keys and values. */
+  kvHeadCount: number
+  vocabularySize: number
+  /** Absent for a file without a vocabulary. */
+  tokenizer?: TokenizerReport
+  /** Jinja source of the chat template; absent when the file has none. */
+  chatTemplate?: string
+  /** Why the chat template cannot be used, where it cannot. */
+  chatTemplateError?: string
+  /** Absent for a file that does not run. */
+  memory?: MemoryReport
+  /** What this process would compute with, such as `avx2`. */
+  instructionSet: string
+}
+
 /**
  * One whole layer (attention, feed-forward or experts, norms, residuals) over `hidden`: `[n, embeddingLength]` in and
  * out. The first row is at `position`, counted from 0.
@@ -320,6 +361,26 @@ export declare function getTensor(modelId: ModelId, name: string): Promise<Float
  */
 export declare function getTensorData(modelId: ModelId, name: string): Promise<Uint8Array>
 
+/**
+ * What a GGUF file is, whether it runs here and why not, and the memory it needs, without storing it: no weights are
+ * read, so that a file of any size takes the same moment. `npx realm-node inspect FILE` prints this.
+ *
+ * A file that does not run here is no error. Rejects with `ERR_REALM_BAD_GGUF` (damaged, or no GGUF file),
+ * `ERR_REALM_UNSUPPORTED` (a version or tensor type of GGUF that is not known), `ERR_REALM_IO` or
+ * `ERR_REALM_INVALID_ARGUMENT`.
+ *
+ * ```js
+ * const { runs, problems, memory } = await inspect('model.gguf', { contextLength: 8192 })
+ * ```
+ */
+export declare function inspect(path: string | URL, options?: InspectOptions | null): Promise<FileReport>
+
+/** Options of `inspect`. */
+export interface InspectOptions {
+  /** Tokens of context to tell the memory for. Default: what the model was trained for. */
+  contextLength?: number
+}
+
 /** Options of the `KvCache` constructor. */
 export interface KvCacheOptions {
   /** The most tokens it may hold. Default: the model's context length. */
@@ -328,11 +389,30 @@ export interface KvCacheOptions {
   type?: 'f32' | 'f16' | 'q8_0'
 }
 
+/** Bytes of a key/value cache, for each `kvType`. */
+export interface KvCacheReport {
+  f32: number
+  f16: number
+  q8_0: number
+}
+
 /** All models in the registry. */
 export declare function listModels(): Array<ModelInfo>
 
 /** The tensors of a model, in file order. Throws `ERR_REALM_MODEL_NOT_FOUND`. */
 export declare function listTensors(modelId: ModelId): Array<TensorInfo>
+
+/** Bytes of memory that one request with a full context takes. */
+export interface MemoryReport {
+  /** The context that this is for. */
+  contextLength: number
+  /** Of the mapped file. The operating system may drop and read them again, and shares them between processes. */
+  mapped: number
+  /** Of keys and values, for each `kvType`. */
+  kvCache: KvCacheReport
+  /** About what a step computes in. */
+  scratch: number
+}
 
 /** Options of `getMetadata`. */
 export interface MetadataOptions {
@@ -489,6 +569,16 @@ export interface TensorInfo {
   byteLength: number
 }
 
+/** The tensors of one type. */
+export interface TensorTypeReport {
+  /** Number or block format, such as `F32` or `Q4_K`. */
+  type: string
+  count: number
+  byteLength: number
+  /** Whether this version computes with it. */
+  supported: boolean
+}
+
 /** Milliseconds that a generation took. */
 export interface Timings {
   /** Waiting for its turn. */
@@ -533,6 +623,25 @@ export interface TokenizeOptions {
   parseSpecial?: boolean
 }
 
+/** What a file says about its tokenizer. */
+export interface TokenizerReport {
+  /** `tokenizer.ggml.model`: `llama` (SentencePiece), `gpt2` (byte-level BPE), `t5` (unigram), `bert` (WordPiece), … */
+  model: string
+  /** `tokenizer.ggml.pre`: the name of the rules that split a text before BPE merges. */
+  pre?: string
+  /** Whether this version has it. What follows is absent, or empty, if not. */
+  supported: boolean
+  vocabularySize?: number
+  bos?: TokenReport
+  eos?: TokenReport
+  /** What `addSpecial` puts before a text. */
+  addedBefore?: TokenReport
+  /** What `addSpecial` puts after a text. */
+  addedAfter?: TokenReport
+  /** Tokens that end an answer. */
+  endOfGeneration: Array<TokenReport>
+}
+
 /** A chosen token and what else was likely. */
 export interface TokenLogprob {
   token: number
@@ -540,6 +649,12 @@ export interface TokenLogprob {
   logprob: number
   /** The likeliest tokens, likeliest first. */
   top: Array<TopLogprob>
+}
+
+/** A token of a vocabulary. */
+export interface TokenReport {
+  id: number
+  text: string
 }
 
 /** Token ids. */

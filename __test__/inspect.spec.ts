@@ -183,7 +183,14 @@ test('exit codes tell failures apart', async (t) => {
   writeFileSync(damaged, readFileSync(embeddedModel).subarray(0, 1000))
   t.is((await cli('inspect', damaged)).code, 1)
 
-  for (const args of [[], ['look'], ['inspect'], ['inspect', 'a', 'b'], ['inspect', 'a', '--context', 'x'], ['--what']]) {
+  for (const args of [
+    [],
+    ['look'],
+    ['inspect'],
+    ['inspect', 'a', 'b'],
+    ['inspect', 'a', '--context', 'x'],
+    ['--what'],
+  ]) {
     const { code, stderr, stdout } = await cli(...args)
     t.is(code, 2, args.join(' '))
     t.regex(stderr, /^realm-node: .*--help tells more/)

@@ -19,6 +19,7 @@ const expected = [
   /^Realm Tiny llama Q8_0 512 /m,
   /^ time$/m,
   /^true$/m,
+  /^true \[\] \d+$/m,
 ]
 
 /** A folder in which the package is installed, as in a user's project. */

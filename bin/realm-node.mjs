@@ -79,7 +79,10 @@ function* rows(report) {
   for (const problem of report.problems) yield ['', problem]
   if (report.layerCount) {
     const { layerCount, embeddingLength, headCount, kvHeadCount } = report
-    yield ['shape', `${layerCount} layers of ${embeddingLength}, ${headCount} heads, ${kvHeadCount} for keys and values`]
+    yield [
+      'shape',
+      `${layerCount} layers of ${embeddingLength}, ${headCount} heads, ${kvHeadCount} for keys and values`,
+    ]
   }
   if (report.contextLength) yield ['context', `${report.contextLength} tokens`]
   yield* tensorRows(report.tensorTypes)

@@ -19,6 +19,9 @@ struct Node {
 
 const NONE: u32 = u32::MAX;
 
+/// Strings in order, with their values.
+type Strings<'s, 'a> = &'s [(&'a [u8], u32)];
+
 /// A place in a [`Trie`]: the strings that begin with the bytes read so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place(u32);
@@ -43,9 +46,9 @@ impl Trie {
     fn add_children<'s, 'a>(
         &mut self,
         node: usize,
-        strings: &'s [(&'a [u8], u32)],
+        strings: Strings<'s, 'a>,
         depth: usize,
-    ) -> Vec<(usize, &'s [(&'a [u8], u32)])> {
+    ) -> Vec<(usize, Strings<'s, 'a>)> {
         // Strings that end at this node come first.
         let ended = strings.partition_point(|(string, _)| string.len() <= depth);
         if let Some(&(_, value)) = strings[..ended].first() {
