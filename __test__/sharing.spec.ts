@@ -67,10 +67,9 @@ test('requests that come together compute what they share once', async (t) => {
     answers.map(({ tokens }) => tokens),
     fresh,
   )
-  t.deepEqual(
-    answers.map(({ usage }) => usage.cachedTokens),
-    [0, 200, 200, 200, 200, 200, 200, 200],
-  )
+  // Whichever comes first computes for all.
+  const cached = answers.map(({ usage }) => usage.cachedTokens).sort((a, b) => a - b)
+  t.deepEqual(cached, [0, 200, 200, 200, 200, 200, 200, 200])
 })
 
 test('what a cancelled request brought goes with it, what others left stays', async (t) => {

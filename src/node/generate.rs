@@ -24,7 +24,8 @@ use std::sync::Arc;
 /// stay text.
 ///
 /// Rejects with `ERR_REALM_MODEL_NOT_FOUND`, `ERR_REALM_INVALID_ARGUMENT`, `ERR_REALM_CONTEXT_OVERFLOW`,
-/// `ERR_REALM_OUT_OF_MEMORY`, `ERR_REALM_MODEL_REMOVED`, `ERR_REALM_FILE_CHANGED`, or `signal.reason`.
+/// `ERR_REALM_OUT_OF_MEMORY`, `ERR_REALM_QUEUE_FULL`, `ERR_REALM_MODEL_REMOVED`, `ERR_REALM_FILE_CHANGED`, or
+/// `signal.reason`.
 ///
 /// ```js
 /// const { text } = await generate(id, [{ role: 'user', content: 'What is the capital of France?' }], { temperature: 0 })
