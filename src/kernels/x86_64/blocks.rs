@@ -2,7 +2,7 @@
 //!
 //! # Safety
 //! As in `generic/`: AVX2 is enabled where this is inlined, and pointers are valid for a block.
-#![allow(clippy::missing_safety_doc)]
+#![allow(clippy::missing_safety_doc, clippy::needless_range_loop)]
 use crate::{
     gguf::TensorType,
     kernels::formats::*,
