@@ -255,38 +255,15 @@ macro_rules! with_format_32 {
         }
     }};
 }
-/// Runs `$body` with the constant `$N` equal to `$n`, which is in 1..=7.
+/// Runs `$body` with the constant `$N` equal to `$n`, which is one of the counts: a kernel is compiled for each.
 macro_rules! with_count {
-    ($n:expr, $N:ident => $body:expr) => {
+    ([$($count:literal)+] $n:expr, $N:ident => $body:expr) => {
         match $n {
-            1 => {
-                const $N: usize = 1;
+            $($count => {
+                const $N: usize = $count;
                 $body
-            }
-            2 => {
-                const $N: usize = 2;
-                $body
-            }
-            3 => {
-                const $N: usize = 3;
-                $body
-            }
-            4 => {
-                const $N: usize = 4;
-                $body
-            }
-            5 => {
-                const $N: usize = 5;
-                $body
-            }
-            6 => {
-                const $N: usize = 6;
-                $body
-            }
-            _ => {
-                const $N: usize = 7;
-                $body
-            }
+            })+
+            other => unreachable!("no kernel for {other} tokens"),
         }
     };
 }

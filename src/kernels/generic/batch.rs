@@ -22,7 +22,7 @@ pub unsafe fn rows_256<S: Simd, W: Format256>(
             let out = out.add(batch * TILE * stride);
             for r in 0..rows {
                 let row = weights.add(r * row_bytes);
-                with_count!(tokens.len(), T => {
+                with_count!([1 2 3 4 5 6 7] tokens.len(), T => {
                     let tokens = *tokens.as_ptr().cast::<[*const Act256; T]>();
                     let y = row_256::<S, W, T>(row, row_bytes / W::BYTES, tokens);
                     for t in 0..T {
@@ -116,7 +116,7 @@ pub unsafe fn rows_32<S: Simd, W: Format32>(
             let out = out.add(batch * TILE * stride);
             for r in 0..rows {
                 let row = weights.add(r * row_bytes);
-                with_count!(tokens.len(), T => {
+                with_count!([1 2 3 4 5 6 7] tokens.len(), T => {
                     let tokens = *tokens.as_ptr().cast::<[*const Act32x8; T]>();
                     let y = row_32::<S, W, T>(row, row_bytes / W::BYTES, tokens);
                     for t in 0..T {

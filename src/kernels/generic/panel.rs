@@ -15,6 +15,8 @@ use std::ops::Range;
 
 /// Most tokens in a tile.
 pub const TILE: usize = 7;
+/// Fewest: one token more than a tile holds makes two tiles.
+const FEWEST: usize = TILE.div_ceil(2);
 /// Rows of a panel, and how many panels the inner loop works on together.
 pub const PANEL_ROWS: usize = 16;
 pub const PANELS: usize = 2;
@@ -232,13 +234,16 @@ unsafe fn tile_256<S: Simd, W: Format256>(
     unsafe {
         for tokens in parts::<S>(count) {
             let (from, y) = (tokens.start, y.add(GROUP_ROWS * tokens.start));
-            with_count!(tokens.len(), T => if const { S::REGISTERS >= 32 } {
-                part_256::<S, W, PANELS, T>(panels, n, tile, from, y, first);
-            } else if const { T <= NARROW_TILE } {
+            if const { S::REGISTERS >= 32 } {
+                with_count!([4 5 6 7] tokens.len(), T => {
+                    part_256::<S, W, PANELS, T>(panels, n, tile, from, y, first);
+                });
+            } else {
                 for g in 0..PANELS {
-                    part_256::<S, W, 1, T>([panels[g]], n, tile, from, y.add(PANEL_ROWS * g), first);
+                    let y = y.add(PANEL_ROWS * g);
+                    with_count!([2 3 4] tokens.len(), T => part_256::<S, W, 1, T>([panels[g]], n, tile, from, y, first));
                 }
-            });
+            }
         }
     }
 }
@@ -393,9 +398,11 @@ unsafe fn of<N: Copy>(row: &[N; 8], token: usize) -> N {
     unsafe { *row.get_unchecked(token) }
 }
 
-/// The tokens of a tile in parts that the registers hold the sums of, as even as can be.
+/// The tokens of a tile, of which there are at least [`FEWEST`], in parts that the registers hold the sums of, as even as
+/// can be.
 #[inline(always)]
 fn parts<S: Simd>(count: usize) -> impl Iterator<Item = Range<usize>> {
+    debug_assert!((FEWEST..=TILE).contains(&count), "{count} tokens in a tile");
     let parts = count.div_ceil(if const { S::REGISTERS >= 32 } { TILE } else { NARROW_TILE });
     (0..parts).map(move |i| i * count / parts..(i + 1) * count / parts)
 }
@@ -465,13 +472,16 @@ unsafe fn tile_32<S: Simd, W: Format32>(
     unsafe {
         for tokens in parts::<S>(count) {
             let (from, y) = (tokens.start, y.add(GROUP_ROWS * tokens.start));
-            with_count!(tokens.len(), T => if const { S::REGISTERS >= 32 } {
-                part_32::<S, W, PANELS, T>(panels, blocks, tile, from, y, first);
-            } else if const { T <= NARROW_TILE } {
+            if const { S::REGISTERS >= 32 } {
+                with_count!([4 5 6 7] tokens.len(), T => {
+                    part_32::<S, W, PANELS, T>(panels, blocks, tile, from, y, first);
+                });
+            } else {
                 for g in 0..PANELS {
-                    part_32::<S, W, 1, T>([panels[g]], blocks, tile, from, y.add(PANEL_ROWS * g), first);
+                    let y = y.add(PANEL_ROWS * g);
+                    with_count!([2 3 4] tokens.len(), T => part_32::<S, W, 1, T>([panels[g]], blocks, tile, from, y, first));
                 }
-            });
+            }
         }
     }
 }

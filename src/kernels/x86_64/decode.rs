@@ -28,13 +28,13 @@ pub unsafe fn prefetch(from: *const u8, step: usize, bytes: usize) {
     }
 }
 
-/// Calls `kernel` for groups of up to [`TILE`] tokens and of four rows; returns how many rows were done.
+/// Calls `kernel` for groups of up to `$most` tokens and of four rows; returns how many rows were done.
 macro_rules! by_four_rows {
-    ($weights:expr, $row_bytes:expr, $rows:expr, $tokens:expr, $out:expr, $stride:expr,
+    ($most:expr, $weights:expr, $row_bytes:expr, $rows:expr, $tokens:expr, $out:expr, $stride:expr,
      |$w:ident, $group:ident, $o:ident| $kernel:expr) => {{
         let whole = $rows / ROWS * ROWS;
-        for (batch, $group) in $tokens.chunks(TILE).enumerate() {
-            let out = $out.add(batch * TILE * $stride);
+        for (batch, $group) in $tokens.chunks($most).enumerate() {
+            let out = $out.add(batch * $most * $stride);
             for r in (0..whole).step_by(ROWS) {
                 let ($w, $o) = ($weights.add(r * $row_bytes), out.add(r));
                 $kernel

@@ -48,6 +48,9 @@ pub static AVX2: Tier = generic_tier!(
     is_x86_feature_detected, "avx2", Avx2, (avx2_rows_256, avx2_rows_32), "avx2" "fma" "f16c"
 );
 
+/// Tokens that the kernels of `decode_avx512.rs` take at a time; they are compiled for each number.
+const AVX512_TOKENS: usize = 4;
+
 /// As [`batch::rows_256`], four rows at a time in the formats that `decode_avx512.rs` has.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,gfni,avx2,fma,f16c,bmi2,popcnt")]
 unsafe fn avx512_rows_256(
@@ -61,8 +64,8 @@ unsafe fn avx512_rows_256(
 ) {
     macro_rules! special {
         ($kernel:ident) => {
-            by_four_rows!(weights, row_bytes, rows, tokens, out, stride, |w, group, o| {
-                with_count!(group.len(), T => {
+            by_four_rows!(AVX512_TOKENS, weights, row_bytes, rows, tokens, out, stride, |w, group, o| {
+                with_count!([1 2 3 4] group.len(), T => {
                     decode_avx512::$kernel::<T>(w, row_bytes, *group.as_ptr().cast::<[*const Act256; T]>(), o, stride)
                 })
             })
@@ -93,8 +96,8 @@ unsafe fn avx512_rows_32(
 ) {
     macro_rules! special {
         ($W:ident) => {
-            by_four_rows!(weights, row_bytes, rows, tokens, out, stride, |w, group, o| {
-                with_count!(group.len(), T => {
+            by_four_rows!(AVX512_TOKENS, weights, row_bytes, rows, tokens, out, stride, |w, group, o| {
+                with_count!([1 2 3 4] group.len(), T => {
                     let group = *group.as_ptr().cast::<[*const Act32x8; T]>();
                     decode_avx512::blocks_32::<decode_avx512::$W, T>(w, row_bytes, group, o, stride)
                 })
@@ -129,7 +132,7 @@ unsafe fn avx2_rows_256(
 ) {
     // SAFETY: the caller's promise is the kernel's.
     with_k_format!(ty, W => unsafe {
-        let done = by_four_rows!(weights, row_bytes, rows, tokens, out, stride, |w, group, o| {
+        let done = by_four_rows!(TILE, weights, row_bytes, rows, tokens, out, stride, |w, group, o| {
             decode_avx2::rows_256::<W>(w, row_bytes, group, o, stride)
         });
         let (weights, out) = (weights.add(done * row_bytes), out.add(done));
@@ -152,7 +155,7 @@ unsafe fn avx2_rows_32(
 ) {
     // SAFETY: the caller's promise is the kernel's.
     with_format_32!(ty, W => unsafe {
-        let done = by_four_rows!(weights, row_bytes, rows, tokens, out, stride, |w, group, o| {
+        let done = by_four_rows!(TILE, weights, row_bytes, rows, tokens, out, stride, |w, group, o| {
             decode_avx2::rows_32::<W>(w, row_bytes, group, o, stride)
         });
         let (weights, out) = (weights.add(done * row_bytes), out.add(done));
