@@ -69,7 +69,7 @@ impl Loop {
         });
         let mut stats = model.scheduler.stats.lock();
         stats.running = self.running.len();
-        stats.paused = self.running.iter().filter(|generation| !generation.has_room()).count();
+        stats.paused = self.readers_behind();
         stats.own_pages = self.running.iter_mut().map(Generation::count_pages).sum();
     }
 
@@ -100,8 +100,12 @@ impl Loop {
         }
         let plan = self.plan();
         if plan.is_empty() {
+            // A reader that already waits takes what there is, which may be all that its request waits for.
+            let behind = self.readers_behind();
             self.running.iter().for_each(|generation| generation.deliver(false));
-            self.rest();
+            if self.readers_behind() == behind {
+                self.rest();
+            }
             return Ok(());
         }
         self.awaits_memory = false;
@@ -164,6 +168,10 @@ impl Loop {
         self.pace.record(members, time);
         model.scheduler.stats.lock().step(time);
         Ok(())
+    }
+
+    fn readers_behind(&self) -> usize {
+        self.running.iter().filter(|generation| !generation.has_room()).count()
     }
 
     /// Nobody can go on: until memory is given back, or a reader reads, leaves, or comes.
