@@ -16,7 +16,7 @@ const FEWEST_BESIDE_OTHERS: usize = 4 * TILE;
 
 /// How long a prompt's rows may take: while nobody else runs (a request that comes now waits as long), and while others
 /// wait for their next token.
-const ALONE: Duration = Duration::from_millis(1000);
+const ALONE: Duration = Duration::from_millis(2000);
 const BESIDE_OTHERS: Duration = Duration::from_millis(100);
 /// By how much that may grow when more requests wait for their first token than for their next.
 const MOST_PATIENCE: f64 = 2.5;
