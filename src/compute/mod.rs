@@ -15,4 +15,4 @@ mod team;
 pub use cores::available_cores;
 pub use lane::{Aligned, Lane};
 pub use shared::Shared;
-pub use team::{Phase, Team, TeamPanic};
+pub use team::{Phase, Stopped, Team};

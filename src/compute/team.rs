@@ -21,10 +21,15 @@ pub trait Phase: Sync {
     }
 }
 
-/// A chunk panicked; the job was drained and its results are not to be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct TeamPanic(pub String);
+/// Why a job ended early. It was drained, and its results are not to be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stopped {
+    #[error("cancelled")]
+    Cancelled,
+    /// A chunk panicked.
+    #[error("{0}")]
+    Panic(String),
+}
 
 /// A group of threads that run jobs together with the thread that asks.
 pub struct Team {
@@ -50,6 +55,8 @@ struct TeamState {
 struct Job {
     slots: Vec<Slot>,
     panic: Mutex<Option<String>>,
+    /// Chunks that have not begun are only counted.
+    cancelled: AtomicBool,
 }
 
 /// Counters of different phases are kept on different cache lines.
@@ -101,18 +108,24 @@ impl Team {
     }
 
     /// Runs the phases one after the other, each on all workers, and returns when the last is finished.
-    pub fn run(&self, phases: &[&dyn Phase]) -> Result<(), TeamPanic> {
+    pub fn run(&self, phases: &[&dyn Phase]) -> Result<(), Stopped> {
+        self.run_unless(&|| false, phases)
+    }
+
+    /// As [`Team::run`]; `stop` is asked before each of the caller's chunks, and ends the job when it says so.
+    pub fn run_unless(&self, stop: &dyn Fn() -> bool, phases: &[&dyn Phase]) -> Result<(), Stopped> {
         let mut lane = lock(&self.leader);
         let slots: Vec<Slot> = phases.iter().map(|phase| Slot::new(*phase, self.threads)).collect();
-        let job = Arc::new(Job { slots, panic: Mutex::new(None) });
+        let job = Arc::new(Job { slots, panic: Mutex::new(None), cancelled: AtomicBool::new(false) });
         if self.threads > 1 {
             *lock(&self.shared.job) = Some(job.clone());
             self.shared.epoch.fetch_add(1, Ordering::Release);
             self.shared.bell.ring();
         }
-        job.take_part(&mut lane, &self.shared, 0);
+        job.take_part(&mut lane, &self.shared, 0, stop);
         match lock(&job.panic).take() {
-            Some(text) => Err(TeamPanic(text)),
+            Some(text) => Err(Stopped::Panic(text)),
+            None if job.cancelled.load(Ordering::Relaxed) => Err(Stopped::Cancelled),
             None => Ok(()),
         }
     }
@@ -138,21 +151,26 @@ fn work(state: &TeamState, me: usize) {
         }
         let job = lock(&state.job).clone();
         if let Some(job) = job {
-            job.take_part(&mut lane, state, me);
+            job.take_part(&mut lane, state, me, &|| false);
         }
     }
 }
 
 impl Job {
-    fn take_part(&self, lane: &mut Lane, state: &TeamState, me: usize) {
+    fn take_part(&self, lane: &mut Lane, state: &TeamState, me: usize, stop: &dyn Fn() -> bool) {
         for slot in &self.slots {
             let sitting = state.seats[me].sit();
             while let Some(chunk) = slot.take(me) {
                 sitting.begins_chunk();
-                // SAFETY: this chunk is unfinished, so `Team::run` has not returned and the phase is still borrowed.
-                let phase = unsafe { &*slot.phase };
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| phase.run(chunk, lane))) {
-                    lock(&self.panic).get_or_insert_with(|| panic_text(&*panic));
+                if stop() {
+                    self.cancelled.store(true, Ordering::Relaxed);
+                }
+                if !self.cancelled.load(Ordering::Relaxed) {
+                    // SAFETY: this chunk is unfinished, so `Team::run` has not returned and the phase is still borrowed.
+                    let phase = unsafe { &*slot.phase };
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| phase.run(chunk, lane))) {
+                        lock(&self.panic).get_or_insert_with(|| panic_text(&*panic));
+                    }
                 }
                 // Release: what the chunk wrote is visible to whoever sees the count.
                 if slot.finished.fetch_add(1, Ordering::Release) + 1 == slot.chunks {
@@ -258,6 +276,23 @@ mod tests {
     }
 
     #[test]
+    fn a_job_ends_when_it_is_told_to() {
+        for threads in [1, 2] {
+            let (team, ticks) = (Team::new(threads), AtomicUsize::new(0));
+            let stop = || ticks.load(Ordering::Relaxed) >= 3;
+            let result = team.run_unless(&stop, &[&Tick(&ticks, 1000), &Tick(&ticks, 1000)]);
+            match ticks.into_inner() {
+                // The other worker was done before the caller had its turn.
+                2000 => assert!(threads == 2),
+                n => assert!(result == Err(Stopped::Cancelled) && (n == 3 || threads == 2)),
+            }
+            let ticks = AtomicUsize::new(0);
+            team.run(&[&Tick(&ticks, 5)]).unwrap();
+            assert_eq!(ticks.into_inner(), 5);
+        }
+    }
+
+    #[test]
     fn a_panic_is_reported_and_the_team_goes_on() {
         struct Bad;
         impl Phase for Bad {
@@ -269,7 +304,7 @@ mod tests {
             }
         }
         let team = Team::new(2);
-        assert_eq!(team.run(&[&Bad]).unwrap_err().0, "chunk two");
+        assert_eq!(team.run(&[&Bad]), Err(Stopped::Panic("chunk two".into())));
         let ticks = AtomicUsize::new(0);
         team.run(&[&Tick(&ticks, 3)]).unwrap();
         assert_eq!(ticks.load(Ordering::Relaxed), 3);

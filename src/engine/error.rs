@@ -94,18 +94,12 @@ impl From<model::Error> for Error {
     }
 }
 
-impl From<model::Stopped> for Error {
-    fn from(e: model::Stopped) -> Self {
+impl From<compute::Stopped> for Error {
+    fn from(e: compute::Stopped) -> Self {
         match e {
-            model::Stopped::Cancelled => Self::Cancelled,
-            model::Stopped::Panic(panic) => panic.into(),
+            compute::Stopped::Cancelled => Self::Cancelled,
+            compute::Stopped::Panic(text) => Self::Internal(text),
         }
-    }
-}
-
-impl From<compute::TeamPanic> for Error {
-    fn from(e: compute::TeamPanic) -> Self {
-        Self::Internal(e.to_string())
     }
 }
 

@@ -4,8 +4,9 @@
 use super::{Error, FinishReason, Loaded, generation::Generation, plan::Pace, process::team, scheduler::RUNNING};
 use crate::{
     cache::Budget,
+    compute::Stopped,
     kernels::{KvFormat, attention::Span},
-    model::{Batch, Scratch, Stopped},
+    model::{Batch, Scratch},
 };
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

@@ -21,6 +21,7 @@ pub trait Format256 {
 
 /// A format with blocks of 32 elements.
 pub trait Format32 {
+    const TYPE: TensorType;
     const BYTES: usize;
     const HAS_MIN: bool;
     /// What makes the codes unsigned when it is added, and the largest they are then.
@@ -67,9 +68,10 @@ formats_256! {
 }
 
 macro_rules! formats_32 {
-    ($($name:ident $bytes:literal $expand:ident has_min $has_min:literal bias $bias:literal largest $largest:literal;)*) => {$(
+    ($($name:ident $ty:ident $bytes:literal $expand:ident has_min $has_min:literal bias $bias:literal largest $largest:literal;)*) => {$(
         pub struct $name;
         impl Format32 for $name {
+            const TYPE: TensorType = TensorType::$ty;
             const BYTES: usize = $bytes;
             const HAS_MIN: bool = $has_min;
             const BIAS: u8 = $bias;
@@ -83,13 +85,13 @@ macro_rules! formats_32 {
     )*};
 }
 formats_32! {
-    Q40 18 expand_q4_0 has_min false bias 8 largest 15;
-    Q41 20 expand_q4_1 has_min true bias 0 largest 15;
-    Q50 22 expand_q5_0 has_min false bias 16 largest 31;
-    Q51 24 expand_q5_1 has_min true bias 0 largest 31;
-    Q80 34 expand_q8_0 has_min false bias 128 largest 255;
-    Iq4Nl 18 expand_iq4_nl has_min false bias 128 largest 255;
-    Mxfp4 17 expand_mxfp4 has_min false bias 12 largest 24;
+    Q40 Q4_0 18 expand_q4_0 has_min false bias 8 largest 15;
+    Q41 Q4_1 20 expand_q4_1 has_min true bias 0 largest 15;
+    Q50 Q5_0 22 expand_q5_0 has_min false bias 16 largest 31;
+    Q51 Q5_1 24 expand_q5_1 has_min true bias 0 largest 31;
+    Q80 Q8_0 34 expand_q8_0 has_min false bias 128 largest 255;
+    Iq4Nl IQ4_NL 18 expand_iq4_nl has_min false bias 128 largest 255;
+    Mxfp4 MXFP4 17 expand_mxfp4 has_min false bias 12 largest 24;
 }
 
 /// Runs `$body` with `$F` standing for the format type of `$ty`; the other types never get here.

@@ -67,6 +67,8 @@ pub struct Needs {
     plain: bool,
     a256: bool,
     a32: bool,
+    /// Some codes are too large for the narrow sums of [`Simd`](super::simd::Simd).
+    wide: bool,
 }
 
 impl Needs {
@@ -76,11 +78,17 @@ impl Needs {
             plain: form == Some(Activation::F32),
             a256: form == Some(Activation::A256),
             a32: form == Some(Activation::A32),
+            wide: matches!(ty, TensorType::Q8_0 | TensorType::IQ4_NL | TensorType::IQ4_XS),
         }
     }
 
     pub fn and(self, other: Self) -> Self {
-        Self { plain: self.plain | other.plain, a256: self.a256 | other.a256, a32: self.a32 | other.a32 }
+        Self {
+            plain: self.plain | other.plain,
+            a256: self.a256 | other.a256,
+            a32: self.a32 | other.a32,
+            wide: self.wide | other.wide,
+        }
     }
 }
 
@@ -107,12 +115,10 @@ pub struct Inputs<'a> {
     tiles_32: Shared<'a, Tile32>,
 }
 
-/// From this many tokens on, weights are unpacked into panels.
-const TILED_FROM: usize = TILE + 1;
-
 impl InputBuffer {
     pub fn inputs(&mut self, tier: &Tier, tokens: usize, cols: usize, needs: Needs) -> Inputs<'_> {
-        let tiled = tokens >= TILED_FROM && tier.panels.is_some();
+        let tiled =
+            tier.panels.as_ref().is_some_and(|panels| tokens >= if needs.wide { TILE + 1 } else { panels.from });
         let groups = cols.div_ceil(256);
         let tiles = if tiled { tile_count(tokens) * groups } else { 0 };
         let rows = if tiled { 0 } else { tokens * groups };

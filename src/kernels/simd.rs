@@ -5,10 +5,23 @@
 //! as IEEE 754 says, so all implementations give the same bits.
 #![allow(clippy::missing_safety_doc)] // the contract of all of them is the same: see the trait
 
-use super::formats::Format256;
+use super::{
+    formats::{Format32, Format256},
+    generic::panel::TILE,
+};
 
 /// What small signed codes are made unsigned with where narrow sums are used.
 pub const CENTRE: u8 = 32;
+
+/// What multiplies the codes of a super-block of each of 16 rows; lane `r` is row `r`.
+pub struct Factors256 {
+    /// `[j]`: scales of the 16 columns from 32 j (low word) and of those from 32 j + 16.
+    pub scales: [[i32; 16]; 8],
+    /// The minima in the same way, in formats that have them.
+    pub mins: [[i32; 16]; 8],
+    pub d: [f32; 16],
+    pub dmin: [f32; 16],
+}
 
 /// # Safety
 /// All methods may be called only where the instruction set they use is enabled, and pointers must be valid for the
@@ -73,14 +86,29 @@ pub trait Simd: Copy + 'static {
     unsafe fn bload(p: *const u8) -> Self::B;
     /// Four bytes repeated 16 times.
     unsafe fn bsplat(p: *const i32) -> Self::B;
+    /// From this many tokens on, unpacking pays in formats with small codes: where kernels for fewer are bound by what they
+    /// compute, not by reading.
+    const TILED_FROM: usize = TILE + 1;
     /// Adds, per lane, the products of four weight codes (see [`Simd::FLIP`]) with four signed bytes.
     unsafe fn dot_bytes(acc: Self::I, weights: Self::B, activations: Self::B) -> Self::I;
     /// `out[i]` gets word `i` of each of the 16 rows: a 16 × 16 transposition of 32-bit words.
     unsafe fn transpose(rows: [*const u8; 16], out: *mut [u8; 64]);
 
-    /// The codes of a super-block in natural order, `bias` added to each.
-    unsafe fn codes_256<W: Format256>(block: *const u8, bias: u8, out: &mut [u8; 256]) {
-        unsafe { *out = W::expand(block).codes.map(|code| bias.wrapping_add(code as u8)) }
+    /// The codes of a super-block of each of 16 rows, `bias` added: `out[k]`, of 64, gets columns 4 k .. 4 k + 4.
+    unsafe fn codes_256<W: Format256>(blocks: [*const u8; 16], bias: u8, out: *mut [u8; 64]) {
+        unsafe { expanded::codes_256::<Self, W>(blocks, bias, out) }
+    }
+    /// What multiplies those codes.
+    unsafe fn factors_256<W: Format256>(blocks: [*const u8; 16], out: &mut Factors256) {
+        unsafe { expanded::factors_256::<W>(blocks, out) }
+    }
+    /// The codes of `n` blocks of 32 of each of 16 rows, as [`Simd::codes_256`] gives them.
+    unsafe fn codes_32<W: Format32>(blocks: [*const u8; 16], n: usize, bias: u8, out: *mut [u8; 64]) {
+        unsafe { expanded::codes_32::<Self, W>(blocks, n, bias, out) }
+    }
+    /// Scales and minima of a block of each of 16 rows.
+    unsafe fn factors_32<W: Format32>(blocks: [*const u8; 16], d: &mut [f32; 16], m: &mut [f32; 16]) {
+        unsafe { expanded::factors_32::<W>(blocks, d, m) }
     }
 
     /// How many products each 16-bit number of a narrow sum gets from four columns; 0 where narrow sums have no use.
@@ -93,6 +121,10 @@ pub trait Simd: Copy + 'static {
     /// Adds the products of four unsigned codes with four signed bytes to a narrow sum.
     unsafe fn narrow_dot(_acc: Self::I, _codes: Self::B, _activations: Self::B) -> Self::I {
         unreachable!("no narrow sums")
+    }
+    /// [`Simd::narrow_dot`] of a sum that is zero.
+    unsafe fn narrow_first(codes: Self::B, activations: Self::B) -> Self::I {
+        unsafe { Self::narrow_dot(Self::isplat(0), codes, activations) }
     }
     /// `sum + narrow * factor`.
     unsafe fn narrow_scale(_sum: Self::I, _narrow: Self::I, _factor: Self::I) -> Self::I {
@@ -110,5 +142,68 @@ pub trait Simd: Copy + 'static {
     /// the sums of the activations of [`Simd::START_WORDS`] fours of columns, subtracted.
     fn start(_activations: &[[i8; 4]]) -> i32 {
         unreachable!("no narrow sums")
+    }
+}
+
+/// Unpacking by the formats' definitions, for what a tier has no instructions for.
+pub mod expanded {
+    #![allow(clippy::needless_range_loop)]
+    use super::*;
+
+    #[inline(always)]
+    pub unsafe fn codes_256<S: Simd, W: Format256>(blocks: [*const u8; 16], bias: u8, out: *mut [u8; 64]) {
+        unsafe {
+            let mut codes = [[0u8; 256]; 16];
+            for r in 0..16 {
+                codes[r] = W::expand(blocks[r]).codes.map(|code| bias.wrapping_add(code as u8));
+            }
+            transpose_256::<S>(&codes, 4, out);
+        }
+    }
+
+    #[inline(always)]
+    pub unsafe fn factors_256<W: Format256>(blocks: [*const u8; 16], out: &mut Factors256) {
+        for r in 0..16 {
+            // Only what is used of it is computed.
+            let e = unsafe { W::expand(blocks[r]) };
+            let pair = |words: &[i16; 16], j: usize| i32::from(words[2 * j] as u16) | i32::from(words[2 * j + 1]) << 16;
+            for j in 0..8 {
+                (out.scales[j][r], out.mins[j][r]) = (pair(&e.scales, j), pair(&e.mins, j));
+            }
+            (out.d[r], out.dmin[r]) = (e.d, e.dmin);
+        }
+    }
+
+    #[inline(always)]
+    pub unsafe fn codes_32<S: Simd, W: Format32>(blocks: [*const u8; 16], n: usize, bias: u8, out: *mut [u8; 64]) {
+        unsafe {
+            let mut codes = [[0u8; 256]; 16];
+            for r in 0..16 {
+                for j in 0..n {
+                    let e = W::expand(blocks[r].add(j * W::BYTES));
+                    for (out, code) in codes[r][32 * j..32 * j + 32].iter_mut().zip(e.codes) {
+                        *out = bias.wrapping_add(code as u8);
+                    }
+                }
+            }
+            transpose_256::<S>(&codes, n.div_ceil(2), out);
+        }
+    }
+
+    #[inline(always)]
+    pub unsafe fn factors_32<W: Format32>(blocks: [*const u8; 16], d: &mut [f32; 16], m: &mut [f32; 16]) {
+        for r in 0..16 {
+            let e = unsafe { W::expand(blocks[r]) };
+            (d[r], m[r]) = (e.d, e.m);
+        }
+    }
+
+    /// 64 columns at a time, as many times as asked for.
+    #[inline(always)]
+    unsafe fn transpose_256<S: Simd>(codes: &[[u8; 256]; 16], quarters: usize, out: *mut [u8; 64]) {
+        for quarter in 0..quarters {
+            let rows = std::array::from_fn(|r| codes[r][64 * quarter..].as_ptr());
+            unsafe { S::transpose(rows, out.add(16 * quarter)) };
+        }
     }
 }

@@ -48,6 +48,8 @@ type RowsFloat = unsafe fn(TensorType, *const u8, usize, usize, *const f32, usiz
 
 /// [`super::generic::panel::group_256`] and `group_32`.
 pub struct Panels {
+    /// [`Simd::TILED_FROM`](super::simd::Simd::TILED_FROM).
+    pub from: usize,
     pub group_256: Group<Tile256>,
     pub group_32: Group<Tile32>,
     /// [`super::generic::panel::pack_256`].
@@ -156,7 +158,7 @@ macro_rules! generic_tier {
             rows_256,
             rows_32,
             rows_float,
-            panels: Some(Panels { group_256, group_32, pack_256 }),
+            panels: Some(Panels { from: <$Machine as $crate::kernels::simd::Simd>::TILED_FROM, group_256, group_32, pack_256 }),
             rms_norm,
             layer_norm,
             glu,

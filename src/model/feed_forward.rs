@@ -2,12 +2,12 @@
 use super::{
     Network,
     family::Activation,
-    forward::{Phases, Stream, part, run},
+    forward::{Phases, Runner, Stream, part},
     layer::{Dense, Layer, Mixture},
     weights::Experts,
 };
 use crate::{
-    compute::{Aligned, Shared, Team, TeamPanic},
+    compute::{Aligned, Shared, Stopped},
     kernels::{
         Gate, Glu, InputBuffer, Inputs, Matmul, Needs, Part, Prepare,
         mixture::{self, Beside, Combine, Groups, SharedExpert},
@@ -87,13 +87,13 @@ impl Network {
     /// rows beside it.
     pub(super) fn experts(
         &self,
-        team: &Team,
+        runner: Runner,
         mixture: &Mixture,
         layer: &Layer,
         stream: Stream,
         scratch: &mut Scratch,
         phases: Phases,
-    ) -> Result<(), TeamPanic> {
+    ) -> Result<(), Stopped> {
         let (tier, params) = (tier(), &self.params);
         let (n, used) = (params.embedding_length, params.experts_used);
         let (rows, ff) = (stream.hidden.len() / n, mixture.up.rows());
@@ -114,7 +114,7 @@ impl Network {
         let mut parts = vec![self.linear(&mixture.router, Shared::new(&mut *logits))];
         parts.extend(mixture.shared_gate.as_ref().map(|gate| part(gate.view(&self.gguf), gates)));
         phases.push(Box::new(Matmul::new(tier, normed, parts)));
-        run(team, &phases)?;
+        runner.run(&phases)?;
         drop(phases);
         let chosen: Vec<(u32, f32)> = logits
             .chunks(params.experts)
@@ -162,6 +162,6 @@ impl Network {
         }
         phases.push(Box::new(Combine { slots: used, places: &places, results, shared, out: stream.branch, cols: n }));
         phases.push(Box::new(self.residual(layer.ffn_post_norm.as_ref(), stream)));
-        run(team, &phases)
+        runner.run(&phases)
     }
 }

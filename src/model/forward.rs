@@ -8,7 +8,7 @@ use super::{
     weights::{Linear, Matrix, NormWeight},
 };
 use crate::{
-    compute::{Aligned, Phase, Shared, Team, TeamPanic},
+    compute::{Aligned, Phase, Shared, Stopped, Team},
     kernels::{
         InputBuffer, Inputs, KvFormat, Lookup, Matmul, Needs, Norm, Page, Part, Prepare, Residual, ScaleAndCap, Weight,
         attention::{Attend, Layout, Rotation, RotationTable, Span, Store, Task, tasks},
@@ -16,15 +16,6 @@ use crate::{
     },
 };
 use std::ops::Range;
-
-/// Why a forward pass ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum Stopped {
-    #[error("cancelled")]
-    Cancelled,
-    #[error(transparent)]
-    Panic(#[from] TeamPanic),
-}
 
 /// What the rows are: where in which sequence, and where those sequences' pages are.
 pub struct Batch<'a> {
@@ -70,9 +61,18 @@ struct AttentionScratch {
 /// The phases of a job in the making.
 pub type Phases<'a> = Vec<Box<dyn Phase + 'a>>;
 
-pub fn run(team: &Team, phases: &Phases) -> Result<(), TeamPanic> {
-    let phases: Vec<&dyn Phase> = phases.iter().map(|phase| &**phase as &dyn Phase).collect();
-    team.run(&phases)
+/// Who runs phases, and who can end that early.
+#[derive(Clone, Copy)]
+pub struct Runner<'a> {
+    team: &'a Team,
+    stop: &'a dyn Fn() -> bool,
+}
+
+impl Runner<'_> {
+    pub fn run(&self, phases: &Phases) -> Result<(), Stopped> {
+        let phases: Vec<&dyn Phase> = phases.iter().map(|phase| &**phase as &dyn Phase).collect();
+        self.team.run_unless(self.stop, &phases)
+    }
 }
 
 /// The residual stream, and room for what a part of a layer adds to it where that is not added at once.
@@ -95,11 +95,11 @@ impl Network {
         let table = self.weights.token_embedding.view(&self.gguf);
         let mut phases: Phases = vec![Box::new(Lookup { table, rows: tokens, out })];
         self.scale_and_cap(self.params.scales.embedding, 0.0, out, &mut phases);
-        run(team, &phases)?;
-        Ok(())
+        Runner { team, stop: &|| false }.run(&phases)
     }
 
-    /// Runs `scratch.hidden` through some layers; keys and values go to the batch's pages. `stop` is asked before each.
+    /// Runs `scratch.hidden` through some layers; keys and values go to the batch's pages. When `stop` says so, it ends
+    /// within a fraction of a layer, and what it had written is of no use.
     pub fn layers(
         &self,
         team: &Team,
@@ -115,14 +115,12 @@ impl Network {
             let magnitude = rope.magnitude;
             tables.push(Box::new(RotationTable { spans: batch.spans, frequencies, magnitude, table }));
         }
-        run(team, &tables)?;
+        let runner = Runner { team, stop };
+        runner.run(&tables)?;
         drop(tables);
         let tasks = tasks(batch.spans, self.params.heads, self.params.kv_heads);
         for index in layers {
-            if stop() {
-                return Err(Stopped::Cancelled);
-            }
-            self.layer(team, batch, index, &tasks, scratch)?;
+            self.layer(runner, batch, index, &tasks, scratch)?;
         }
         Ok(())
     }
@@ -130,12 +128,12 @@ impl Network {
     /// One layer: `x += attention(norm(x))`, then `x += feed_forward(norm(x))`; or both of one `norm(x)`.
     fn layer(
         &self,
-        team: &Team,
+        runner: Runner,
         batch: &Batch,
         index: usize,
         tasks: &[Task],
         scratch: &mut Scratch,
-    ) -> Result<(), TeamPanic> {
+    ) -> Result<(), Stopped> {
         let layer = &self.weights.layers[index];
         let len = batch.rows() * self.params.embedding_length;
         let Scratch { hidden, branch, rotations, attention, feed_forward, .. } = scratch;
@@ -143,10 +141,10 @@ impl Network {
         let mut phases = Phases::new();
         let normed = self.attention(batch, index, tasks, rotations, stream, attention, &mut phases);
         match &layer.ffn {
-            FeedForward::Experts(mixture) => self.experts(team, mixture, layer, stream, feed_forward, phases),
+            FeedForward::Experts(mixture) => self.experts(runner, mixture, layer, stream, feed_forward, phases),
             FeedForward::Dense(dense) => {
                 self.dense(dense, layer, layer.parallel.then_some(normed), stream, feed_forward, &mut phases);
-                run(team, &phases)
+                runner.run(&phases)
             }
         }
     }
@@ -267,8 +265,7 @@ impl Network {
             Box::new(Matmul::new(tier(), normed, vec![self.linear(output, logits)])),
         ];
         self.scale_and_cap(params.scales.logits, params.logit_cap, logits, &mut phases);
-        run(team, &phases)?;
-        Ok(())
+        Runner { team, stop: &|| false }.run(&phases)
     }
 
     fn scale_and_cap<'a>(&self, scale: f32, cap: f32, values: Shared<'a, f32>, phases: &mut Phases<'a>) {

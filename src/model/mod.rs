@@ -13,7 +13,7 @@ mod rope;
 mod tests;
 mod weights;
 
-pub use forward::{Batch, Scratch, Stopped};
+pub use forward::{Batch, Scratch};
 pub use params::Params;
 
 use crate::{

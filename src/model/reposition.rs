@@ -1,7 +1,7 @@
 //! Moving what is cached to other positions.
-use super::{Network, Stopped};
+use super::Network;
 use crate::{
-    compute::{Phase, Team},
+    compute::{Phase, Stopped, Team},
     kernels::{Page, Rerotate, attention::Layout, tier},
 };
 
@@ -19,8 +19,7 @@ impl Network {
             })
             .collect();
         let phases: Vec<&dyn Phase> = phases.iter().map(|phase| phase as &dyn Phase).collect();
-        team.run(&phases)?;
-        Ok(())
+        team.run(&phases)
     }
 }
 

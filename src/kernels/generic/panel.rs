@@ -7,7 +7,7 @@ use crate::{
     gguf::TensorType,
     kernels::{
         formats::*,
-        simd::{CENTRE, Simd},
+        simd::{CENTRE, Factors256, Simd},
     },
     quant::{Act32x8, Act256},
 };
@@ -196,28 +196,25 @@ unsafe fn unpack_256<S: Simd, W: Format256>(blocks: [*const u8; 16], panel: &mut
             true => S::FLIP,
             false => 0,
         };
-        let mut codes = [[0u8; 256]; 16];
-        for r in 0..16 {
-            S::codes_256::<W>(blocks[r], bias, &mut codes[r]);
-            // Only what is used of it is computed.
-            let e = W::expand(blocks[r]);
-            for j in 0..64 / words_per_scale::<W>() {
-                let scale = e.scales[j * words_per_scale::<W>() / 4];
-                panel.scales[j][r] = if narrow { S::factor(scale) } else { i32::from(scale) };
-            }
-            if !W::SIGNED || !narrow {
-                let words = if W::SIGNED { &e.scales } else { &e.mins };
-                for j in 0..8 {
-                    panel.pairs[j][r] = i32::from(words[2 * j] as u16) | i32::from(words[2 * j + 1]) << 16;
+        S::codes_256::<W>(blocks, bias, panel.codes.as_mut_ptr());
+        let mut factors = Factors256 { scales: [[0; 16]; 8], mins: [[0; 16]; 8], d: [0.0; 16], dmin: [0.0; 16] };
+        S::factors_256::<W>(blocks, &mut factors);
+        let Factors256 { scales, mins, d, dmin } = factors;
+        let kept = |scale: i16| if narrow { S::factor(scale) } else { i32::from(scale) };
+        for j in 0..8 {
+            for r in 0..16 {
+                let (low, high) = (kept(scales[j][r] as i16), kept((scales[j][r] >> 16) as i16));
+                if W::SCALE_PER_32 {
+                    panel.scales[j][r] = low;
+                } else {
+                    (panel.scales[2 * j][r], panel.scales[2 * j + 1][r]) = (low, high);
                 }
             }
-            panel.d[r] = e.d;
-            panel.dmin[r] = e.dmin;
         }
-        for quarter in 0..4 {
-            let rows = std::array::from_fn(|r| codes[r].as_ptr().add(64 * quarter).cast());
-            S::transpose(rows, panel.codes.as_mut_ptr().add(16 * quarter));
+        if !W::SIGNED || !narrow {
+            panel.pairs = if W::SIGNED { scales } else { mins };
         }
+        (panel.d, panel.dmin) = (d, dmin);
     }
 }
 
@@ -313,11 +310,15 @@ unsafe fn narrow_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
                         acc[0][t] = S::isplat(of(&a.starts[first / S::START_WORDS], from + t));
                     }
                     acc = [acc[0]; G];
+                    narrow_word::<S, G, T, false>(&mut acc, panels, a, first, from);
+                } else {
+                    narrow_word::<S, G, T, true>(&mut acc, panels, a, first, from);
                 }
+                narrow_word::<S, G, T, false>(&mut acc, panels, a, first + 1, from);
                 // By hand: without being unrolled, the loop's own instructions are a tenth of all.
-                for k in (first..first + run).step_by(2) {
-                    narrow_word::<S, G, T>(&mut acc, panels, a, k, from);
-                    narrow_word::<S, G, T>(&mut acc, panels, a, k + 1, from);
+                for k in (first + 2..first + run).step_by(2) {
+                    narrow_word::<S, G, T, false>(&mut acc, panels, a, k, from);
+                    narrow_word::<S, G, T, false>(&mut acc, panels, a, k + 1, from);
                 }
                 for t in 0..T {
                     let step = S::isplat(of(&a.steps[j * words / 8], from + t));
@@ -332,9 +333,9 @@ unsafe fn narrow_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
     }
 }
 
-/// Adds the products of four columns.
+/// Adds the products of four columns, or starts with them.
 #[inline(always)]
-unsafe fn narrow_word<S: Simd, const G: usize, const T: usize>(
+unsafe fn narrow_word<S: Simd, const G: usize, const T: usize, const START: bool>(
     acc: &mut [[S::I; T]; G],
     panels: [&Panel256; G],
     a: &Tile256,
@@ -349,7 +350,7 @@ unsafe fn narrow_word<S: Simd, const G: usize, const T: usize>(
         for t in 0..T {
             let q = S::bsplat(a.q[k].as_ptr().add(from + t));
             for g in 0..G {
-                acc[g][t] = S::narrow_dot(acc[g][t], w[g], q);
+                acc[g][t] = if START { S::narrow_first(w[g], q) } else { S::narrow_dot(acc[g][t], w[g], q) };
             }
         }
     }
@@ -442,20 +443,9 @@ pub unsafe fn group_32<S: Simd, W: Format32>(
 unsafe fn unpack_32<S: Simd, W: Format32>(blocks: [*const u8; 16], n: usize, panel: &mut Panel32) {
     unsafe {
         let bias = if const { narrow_run_32::<S, W>() > 0 } { W::BIAS } else { S::FLIP };
-        let mut codes = [[0u8; 256]; 16];
-        for r in 0..16 {
-            for j in 0..n {
-                let e = W::expand(blocks[r].add(j * W::BYTES));
-                for (out, code) in codes[r][32 * j..32 * j + 32].iter_mut().zip(e.codes) {
-                    *out = bias.wrapping_add(code as u8);
-                }
-                panel.d[j][r] = e.d;
-                panel.m[j][r] = e.m;
-            }
-        }
-        for quarter in 0..n.div_ceil(2) {
-            let rows = std::array::from_fn(|r| codes[r].as_ptr().add(64 * quarter).cast());
-            S::transpose(rows, panel.codes.as_mut_ptr().add(16 * quarter));
+        S::codes_32::<W>(blocks, n, bias, panel.codes.as_mut_ptr());
+        for j in 0..n {
+            S::factors_32::<W>(blocks.map(|block| block.add(j * W::BYTES)), &mut panel.d[j], &mut panel.m[j]);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! AVX2 with FMA and F16C: two 256-bit registers per vector, with or without AVX-VNNI.
 use super::blocks;
 use crate::kernels::{
-    formats::Format256,
-    simd::{CENTRE, Simd},
+    formats::{Format32, Format256, with_format_32, with_k_format},
+    simd::{CENTRE, Factors256, Simd, expanded},
 };
 use std::{
     arch::{asm, x86_64::*},
@@ -32,6 +32,10 @@ pub trait Dot: Copy + 'static {
     const NARROW_PRODUCTS: usize;
     const START_WORDS: usize;
     unsafe fn narrow_dot(acc: __m256i, codes: __m256i, activations: __m256i) -> __m256i;
+    #[inline(always)]
+    unsafe fn narrow_first(codes: __m256i, activations: __m256i) -> __m256i {
+        unsafe { Self::narrow_dot(_mm256_setzero_si256(), codes, activations) }
+    }
     fn factor(scale: i16) -> i32;
     fn start(activations: &[[i8; 4]]) -> i32;
 }
@@ -65,6 +69,10 @@ impl Dot for SignTrick {
     #[inline(always)]
     unsafe fn narrow_dot(acc: __m256i, codes: __m256i, activations: __m256i) -> __m256i {
         unsafe { maddubs_add(acc, codes, activations) }
+    }
+    #[inline(always)]
+    unsafe fn narrow_first(codes: __m256i, activations: __m256i) -> __m256i {
+        unsafe { _mm256_maddubs_epi16(codes, activations) }
     }
     /// For both words.
     #[inline(always)]
@@ -150,6 +158,7 @@ impl<D: Dot> Simd for Ymm<D> {
     type B = I;
     const FLIP: u8 = D::FLIP;
     const REGISTERS: usize = 8;
+    const TILED_FROM: usize = 5;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> F {
@@ -319,7 +328,7 @@ impl<D: Dot> Simd for Ymm<D> {
                 for (v, row) in v.iter_mut().zip(&rows[8 * i..]) {
                     *v = _mm256_loadu_si256(row.add(32 * j).cast());
                 }
-                transpose8(&mut v);
+                blocks::transpose8(&mut v);
                 for (word, v) in v.into_iter().enumerate() {
                     _mm256_storeu_si256(out.add(8 * j + word).cast::<__m256i>().add(i), v);
                 }
@@ -327,16 +336,17 @@ impl<D: Dot> Simd for Ymm<D> {
         }
     }
 
-    #[inline(always)]
-    unsafe fn codes_256<W: Format256>(block: *const u8, bias: u8, out: &mut [u8; 256]) {
-        unsafe { blocks::codes_256::<W>(block, bias, out) }
-    }
+    blocks::unpacking!();
 
     const NARROW_PRODUCTS: usize = D::NARROW_PRODUCTS;
     const START_WORDS: usize = D::START_WORDS;
     #[inline(always)]
     unsafe fn narrow_dot(acc: I, codes: I, activations: I) -> I {
         unsafe { [D::narrow_dot(acc[0], codes[0], activations[0]), D::narrow_dot(acc[1], codes[1], activations[1])] }
+    }
+    #[inline(always)]
+    unsafe fn narrow_first(codes: I, activations: I) -> I {
+        unsafe { [D::narrow_first(codes[0], activations[0]), D::narrow_first(codes[1], activations[1])] }
     }
     #[inline(always)]
     unsafe fn narrow_scale(sum: I, narrow: I, factor: I) -> I {
@@ -372,30 +382,5 @@ unsafe fn low_bytes(x: __m256i) -> __m128i {
         let front = _mm256_set1_epi64x(0x0c08_0400);
         let bytes = _mm256_shuffle_epi8(x, front);
         _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes))
-    }
-}
-
-/// Transposes 8 × 8 words of 32 bits: pairs, then quads, then 128-bit lanes.
-#[inline(always)]
-unsafe fn transpose8(v: &mut [__m256i; 8]) {
-    unsafe {
-        let mut t = [_mm256_setzero_si256(); 8];
-        for i in 0..4 {
-            t[2 * i] = _mm256_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
-            t[2 * i + 1] = _mm256_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
-        }
-        for i in 0..2 {
-            let b = 4 * i;
-            v[b] = _mm256_unpacklo_epi64(t[b], t[b + 2]);
-            v[b + 1] = _mm256_unpackhi_epi64(t[b], t[b + 2]);
-            v[b + 2] = _mm256_unpacklo_epi64(t[b + 1], t[b + 3]);
-            v[b + 3] = _mm256_unpackhi_epi64(t[b + 1], t[b + 3]);
-        }
-        // Now lane L of v[4 i + c] holds column 4 L + c of rows 4 i .. 4 i + 3.
-        for c in 0..4 {
-            t[c] = _mm256_permute2x128_si256::<0x20>(v[c], v[4 + c]);
-            t[4 + c] = _mm256_permute2x128_si256::<0x31>(v[c], v[4 + c]);
-        }
-        *v = t;
     }
 }

@@ -1,6 +1,9 @@
 //! AVX-512 with VNNI: one 512-bit register per vector.
 use super::{avx2::vnni, blocks};
-use crate::kernels::{formats::Format256, simd::Simd};
+use crate::kernels::{
+    formats::{Format32, Format256, with_format_32, with_k_format},
+    simd::{Factors256, Simd, expanded},
+};
 use std::arch::{asm, x86_64::*};
 
 #[derive(Clone, Copy)]
@@ -172,10 +175,7 @@ impl Simd for Avx512 {
         }
     }
 
-    #[inline(always)]
-    unsafe fn codes_256<W: Format256>(block: *const u8, bias: u8, out: &mut [u8; 256]) {
-        unsafe { blocks::codes_256::<W>(block, bias, out) }
-    }
+    blocks::unpacking!();
 
     const NARROW_PRODUCTS: usize = vnni::NARROW_PRODUCTS;
     const START_WORDS: usize = vnni::START_WORDS;

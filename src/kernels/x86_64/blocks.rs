@@ -4,8 +4,7 @@
 //! As in `generic/`: AVX2 is enabled where this is inlined, and pointers are valid for a block.
 #![allow(clippy::missing_safety_doc, clippy::needless_range_loop)]
 use crate::{
-    gguf::TensorType,
-    kernels::formats::*,
+    kernels::{formats::*, simd::Factors256},
     quant::{self, MXFP4_VALUES},
 };
 use std::arch::x86_64::*;
@@ -23,33 +22,156 @@ pub trait Block256: Format256 {
     const D_AT: [usize; 2];
 }
 
+/// How the vector machines of both widths unpack 16 rows: by the registers of this file in the formats that have them.
+macro_rules! unpacking {
+    () => {
+        #[inline(always)]
+        unsafe fn codes_256<W: Format256>(blocks: [*const u8; 16], bias: u8, out: *mut [u8; 64]) {
+            with_k_format!(W::TYPE, K => unsafe { blocks::codes_256::<K>(blocks, bias, out) },
+                unsafe { expanded::codes_256::<Self, W>(blocks, bias, out) })
+        }
+        #[inline(always)]
+        unsafe fn factors_256<W: Format256>(blocks: [*const u8; 16], out: &mut Factors256) {
+            with_k_format!(W::TYPE, K => unsafe { blocks::factors_256::<K>(blocks, out) },
+                unsafe { expanded::factors_256::<W>(blocks, out) })
+        }
+        #[inline(always)]
+        unsafe fn codes_32<W: Format32>(blocks: [*const u8; 16], n: usize, bias: u8, out: *mut [u8; 64]) {
+            with_format_32!(W::TYPE, K => unsafe { blocks::codes_32::<K>(blocks, n, bias, out) })
+        }
+        #[inline(always)]
+        unsafe fn factors_32<W: Format32>(blocks: [*const u8; 16], d: &mut [f32; 16], m: &mut [f32; 16]) {
+            with_format_32!(W::TYPE, K => unsafe { blocks::factors_32::<K>(blocks, d, m) })
+        }
+    };
+}
+pub(super) use unpacking;
+
 /// [`Simd::codes_256`](crate::kernels::simd::Simd::codes_256).
 #[inline(always)]
-pub unsafe fn codes_256<W: Format256>(block: *const u8, bias: u8, out: &mut [u8; 256]) {
+pub unsafe fn codes_256<W: Block256>(blocks: [*const u8; 16], bias: u8, out: *mut [u8; 64]) {
     unsafe {
-        match W::TYPE {
-            TensorType::Q2_K => store_codes::<Q2K>(block, bias, out),
-            TensorType::Q3_K => store_codes::<Q3K>(block, bias, out),
-            TensorType::Q4_K => store_codes::<Q4K>(block, bias, out),
-            TensorType::Q5_K => store_codes::<Q5K>(block, bias, out),
-            TensorType::Q6_K => store_codes::<Q6K>(block, bias, out),
-            TensorType::IQ4_XS => store_codes::<Iq4Xs>(block, bias, out),
-            _ => *out = W::expand(block).codes.map(|code| bias.wrapping_add(code as u8)),
+        let bias = _mm256_set1_epi8(bias.wrapping_sub(W::BIAS.unwrap_or(0) as u8) as i8);
+        for i in 0..4 {
+            for eight in 0..2 {
+                let mut codes = [[_mm256_setzero_si256(); 8]; 2];
+                for r in 0..8 {
+                    [codes[0][r], codes[1][r]] = W::codes(blocks[8 * eight + r], i);
+                }
+                for half in 0..2 {
+                    store_codes(&mut codes[half], bias, out.add(16 * i + 8 * half), eight);
+                }
+            }
         }
     }
 }
 
+/// 32 codes of eight rows: the lower or upper half of eight vectors of a panel.
 #[inline(always)]
-unsafe fn store_codes<W: Block256>(block: *const u8, bias: u8, out: &mut [u8; 256]) {
+unsafe fn store_codes(rows: &mut [__m256i; 8], bias: __m256i, out: *mut [u8; 64], eight: usize) {
     unsafe {
-        let bias = _mm256_set1_epi8(bias.wrapping_sub(W::BIAS.unwrap_or(0) as u8) as i8);
-        for i in 0..4 {
-            let codes = W::codes(block, i);
-            for half in 0..2 {
-                let place = out.as_mut_ptr().add(64 * i + 32 * half);
-                _mm256_storeu_si256(place.cast(), _mm256_add_epi8(codes[half], bias));
+        transpose8(rows);
+        for k in 0..8 {
+            _mm256_storeu_si256(out.add(k).cast::<__m256i>().add(eight), _mm256_add_epi8(rows[k], bias));
+        }
+    }
+}
+
+/// [`Simd::factors_256`](crate::kernels::simd::Simd::factors_256).
+#[inline(always)]
+pub unsafe fn factors_256<W: Block256>(blocks: [*const u8; 16], out: &mut Factors256) {
+    unsafe {
+        for eight in 0..2 {
+            let (mut scales, mut mins) = ([_mm256_setzero_si256(); 8], [_mm256_setzero_si256(); 8]);
+            for r in (0..8).step_by(2) {
+                let pair = W::scales([blocks[8 * eight + r], blocks[8 * eight + r + 1]]);
+                for i in 0..2 {
+                    [scales[r + i], mins[r + i]] = pair[i];
+                }
+            }
+            store_words(&mut scales, &mut out.scales, eight);
+            if !W::SIGNED {
+                store_words(&mut mins, &mut out.mins, eight);
             }
         }
+        for four in 0..4 {
+            let at = |n: usize| -> [*const u8; 4] { std::array::from_fn(|i| blocks[4 * four + i].add(n)) };
+            _mm_storeu_ps(out.d.as_mut_ptr().add(4 * four), halves(at(W::D_AT[0])));
+            _mm_storeu_ps(out.dmin.as_mut_ptr().add(4 * four), halves(at(W::D_AT[1])));
+        }
+    }
+}
+
+/// Words of eight rows, in the order of [`Block256::scales`]; as pairs in natural order.
+#[inline(always)]
+unsafe fn store_words(rows: &mut [__m256i; 8], out: &mut [[i32; 16]; 8], eight: usize) {
+    unsafe {
+        let pairs = _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
+        for row in rows.iter_mut() {
+            let quarters = _mm256_permute4x64_epi64::<0b11_01_10_00>(*row);
+            *row = _mm256_shuffle_epi8(quarters, _mm256_broadcastsi128_si256(pairs));
+        }
+        transpose8(rows);
+        for j in 0..8 {
+            _mm256_storeu_si256(out[j].as_mut_ptr().cast::<__m256i>().add(eight), rows[j]);
+        }
+    }
+}
+
+/// [`Simd::codes_32`](crate::kernels::simd::Simd::codes_32).
+#[inline(always)]
+pub unsafe fn codes_32<W: Block32>(blocks: [*const u8; 16], n: usize, bias: u8, out: *mut [u8; 64]) {
+    unsafe {
+        let stored = if W::SIGNED { 0 } else { W::BIAS };
+        let bias = _mm256_set1_epi8(bias.wrapping_sub(stored) as i8);
+        for j in 0..n {
+            for eight in 0..2 {
+                let mut codes = [_mm256_setzero_si256(); 8];
+                for r in 0..8 {
+                    codes[r] = W::codes(blocks[8 * eight + r].add(j * W::BYTES));
+                }
+                store_codes(&mut codes, bias, out.add(8 * j), eight);
+            }
+        }
+    }
+}
+
+/// [`Simd::factors_32`](crate::kernels::simd::Simd::factors_32).
+#[inline(always)]
+pub unsafe fn factors_32<W: Block32>(blocks: [*const u8; 16], d: &mut [f32; 16], m: &mut [f32; 16]) {
+    unsafe {
+        for four in 0..4 {
+            let p: [*const u8; 4] = std::array::from_fn(|i| blocks[4 * four + i]);
+            _mm_storeu_ps(d.as_mut_ptr().add(4 * four), W::scales(p));
+            if W::HAS_MIN {
+                _mm_storeu_ps(m.as_mut_ptr().add(4 * four), halves(p.map(|p| p.add(2))));
+            }
+        }
+    }
+}
+
+/// Transposes 8 × 8 words of 32 bits: pairs, then quads, then 128-bit lanes.
+#[inline(always)]
+pub unsafe fn transpose8(v: &mut [__m256i; 8]) {
+    unsafe {
+        let mut t = [_mm256_setzero_si256(); 8];
+        for i in 0..4 {
+            t[2 * i] = _mm256_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
+            t[2 * i + 1] = _mm256_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
+        }
+        for i in 0..2 {
+            let b = 4 * i;
+            v[b] = _mm256_unpacklo_epi64(t[b], t[b + 2]);
+            v[b + 1] = _mm256_unpackhi_epi64(t[b], t[b + 2]);
+            v[b + 2] = _mm256_unpacklo_epi64(t[b + 1], t[b + 3]);
+            v[b + 3] = _mm256_unpackhi_epi64(t[b + 1], t[b + 3]);
+        }
+        // Now lane L of v[4 i + c] holds column 4 L + c of rows 4 i .. 4 i + 3.
+        for c in 0..4 {
+            t[c] = _mm256_permute2x128_si256::<0x20>(v[c], v[4 + c]);
+            t[4 + c] = _mm256_permute2x128_si256::<0x31>(v[c], v[4 + c]);
+        }
+        *v = t;
     }
 }
 
