@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // How long after `abort()` a request that reads a long prompt rejects, and how long until the cores are idle. Each request
-// is aborted at a random moment of its prompt, so that early and late parts of it, with little and much to attend to, are
-// all met. Then the memory after many requests that were cancelled.
+// begins with a part of random length of a prompt that is known already and is aborted a moment later, so that early and
+// late parts, with little and much to attend to, are all met. Then the memory after many requests that were cancelled.
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import os from 'node:os'
@@ -24,9 +24,9 @@ const { values } = parseArgs({
 })
 
 /** Milliseconds from the call to the first token. */
-async function readWhole(id, length) {
+async function readWhole(id, prompt) {
   const start = performance.now()
-  const stream = generateStream(id, Uint32Array.from(randomPrompt(length)), { maxTokens: 1, ignoreEos: true })
+  const stream = generateStream(id, Uint32Array.from(prompt), { maxTokens: 1, ignoreEos: true })
   await stream.next()
   const elapsed = performance.now() - start
   await stream.return()
@@ -55,10 +55,13 @@ async function idleSince(id) {
   return since
 }
 
-/** Milliseconds from `abort()` to the rejection and to idle cores, or undefined when the prompt was read before. */
-async function abortAfter(id, length, delay) {
+/**
+ * Milliseconds from `abort()` to the rejection and to idle cores, or undefined when the prompt was read before.
+ * `known` tokens of the prompt are those of `base`.
+ */
+async function abortAfter(id, base, known, delay) {
   const abort = new AbortController()
-  const prompt = Uint32Array.from(randomPrompt(length))
+  const prompt = Uint32Array.from([...base.slice(0, known), ...randomPrompt(base.length - known)])
   const stream = generateStream(id, prompt, { maxTokens: 1, ignoreEos: true, signal: abort.signal })
   const settled = stream.next().then(
     () => undefined,
@@ -83,12 +86,15 @@ function anonymous() {
   return 1024 * Number(text.match(/^Anonymous:\s+(\d+) kB$/m)[1])
 }
 
-/** Anonymous memory after each hundred of requests that are cancelled at some moment of prompt or answer. */
+/**
+ * Anonymous memory after each hundred of requests that are cancelled at some moment of prompt or answer. What they had
+ * read is not kept for others, so nothing of them may stay.
+ */
 async function memoryAfterCancelling(id, count) {
   const memory = [anonymous()]
   for (let i = 0; i < count; i += 20) {
     const streams = Array.from({ length: 20 }, () =>
-      generateStream(id, Uint32Array.from(randomPrompt(100)), { maxTokens: 100, ignoreEos: true }),
+      generateStream(id, Uint32Array.from(randomPrompt(100)), { maxTokens: 100, ignoreEos: true, cachePrompt: false }),
     )
     const waiting = streams.map((stream) => stream.next())
     await sleep(Math.random() * 200)
@@ -107,13 +113,15 @@ const threads = Number(values.threads)
 const length = Number(values.prompt)
 configure({ threads })
 const id = await storeModel(model.path)
-const wholeMs = await readWhole(id, length)
+const base = randomPrompt(length)
+const wholeMs = await readWhole(id, base)
 const samples = []
 while (samples.length < Number(values.trials)) {
-  const delayMs = Math.random() * 0.9 * wholeMs
+  const known = Math.floor(Math.random() * 0.9 * length)
+  const delayMs = 100 + Math.random() * 2000
   const loadAverage = os.loadavg()[0]
-  const times = await abortAfter(id, length, delayMs)
-  if (times !== undefined) samples.push({ delayMs, ...times, loadAverage })
+  const times = await abortAfter(id, base, known, delayMs)
+  if (times !== undefined) samples.push({ known, delayMs, ...times, loadAverage })
 }
 const memory = await memoryAfterCancelling(id, Number(values.cancelled))
 

@@ -55,7 +55,7 @@ struct TeamState {
 struct Job {
     slots: Vec<Slot>,
     panic: Mutex<Option<String>>,
-    /// Chunks that have not begun are only counted.
+    /// Somebody wants it ended, or a chunk panicked: chunks that have not begun are only counted.
     cancelled: AtomicBool,
 }
 
@@ -170,6 +170,7 @@ impl Job {
                     let phase = unsafe { &*slot.phase };
                     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| phase.run(chunk, lane))) {
                         lock(&self.panic).get_or_insert_with(|| panic_text(&*panic));
+                        self.cancelled.store(true, Ordering::Relaxed);
                     }
                 }
                 // Release: what the chunk wrote is visible to whoever sees the count.

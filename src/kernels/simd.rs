@@ -83,6 +83,9 @@ pub trait Simd: Copy + 'static {
     /// Adds, per lane, the products of the two signed words.
     unsafe fn dot_words(acc: Self::I, a: Self::I, b: Self::I) -> Self::I;
 
+    /// Asks for a line of memory, at any address, that will be needed soon.
+    fn prefetch(_p: *const u8) {}
+
     unsafe fn bload(p: *const u8) -> Self::B;
     /// Four bytes repeated 16 times.
     unsafe fn bsplat(p: *const i32) -> Self::B;

@@ -176,6 +176,7 @@ pub unsafe fn group_256<S: Simd>(
                 let (g, b) = (i / n, i % n);
                 let at = (first + b) * ty.block_bytes();
                 let block: [*const u8; 16] = std::array::from_fn(|r| rows[PANEL_ROWS * g + r].add(at));
+                prefetch_next::<S>(rows[0], blocks * ty.block_bytes(), PANELS * first + i, ty.block_bytes());
                 with_format_256!(ty, W => unpack_256::<S, W>(block, &mut *panels.add(i)));
             }
             let pair = [panels.cast_const(), panels.add(n).cast_const()];
@@ -184,6 +185,17 @@ pub unsafe fn group_256<S: Simd>(
                 tile_256::<S, W>(pair, n, tile.add(first), count, y, first == 0);
             });
         }
+    }
+}
+
+/// Asks for a part of the next group's rows, which most likely come next: the `step`th of as many as panels are unpacked of
+/// this one. Rows lie one after the other; read panel by panel, from 16 places, they would come too late.
+#[inline(always)]
+unsafe fn prefetch_next<S: Simd>(rows: *const u8, row_bytes: usize, step: usize, block_bytes: usize) {
+    let part = PANEL_ROWS * block_bytes;
+    let from = rows.wrapping_add(GROUP_ROWS * row_bytes + step * part);
+    for line in 0..part.div_ceil(64) {
+        S::prefetch(from.wrapping_add(64 * line));
     }
 }
 
@@ -426,6 +438,8 @@ pub unsafe fn group_32<S: Simd, W: Format32>(
                 for b in 0..n {
                     let at = 8 * (first + b);
                     let block: [*const u8; 16] = std::array::from_fn(|r| rows[PANEL_ROWS * g + r].add(at * W::BYTES));
+                    let step = PANELS * first + n * g + b;
+                    prefetch_next::<S>(rows[0], blocks * W::BYTES, step, 8 * W::BYTES);
                     unpack_32::<S, W>(block, (blocks - at).min(8), &mut *panels.add(n * g + b));
                 }
             }

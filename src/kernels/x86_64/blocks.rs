@@ -26,6 +26,11 @@ pub trait Block256: Format256 {
 macro_rules! unpacking {
     () => {
         #[inline(always)]
+        fn prefetch(p: *const u8) {
+            // SAFETY: a prefetch reads nothing that the program sees, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+        }
+        #[inline(always)]
         unsafe fn codes_256<W: Format256>(blocks: [*const u8; 16], bias: u8, out: *mut [u8; 64]) {
             with_k_format!(W::TYPE, K => unsafe { blocks::codes_256::<K>(blocks, bias, out) },
                 unsafe { expanded::codes_256::<Self, W>(blocks, bias, out) })
