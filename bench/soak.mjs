@@ -67,9 +67,8 @@ async function act(id, requests, answers) {
       const answer = generate(id, prompt, { ...options, signal: abort.signal }).then(check, (error) => {
         if (error !== reason) throw error
       })
-      await sleep(random(40))
-      abort.abort(reason)
-      await answer
+      // Side by side: the answer may fail before it is aborted, and an error must never be without a handler.
+      await Promise.all([answer, sleep(random(40)).then(() => abort.abort(reason))])
       return 'aborted'
     }
     default: {
