@@ -15,6 +15,7 @@ pub mod page;
 mod portable;
 mod rerotate;
 pub mod scalar;
+mod short_conv;
 mod simd;
 #[cfg(test)]
 mod tests;
@@ -27,4 +28,5 @@ pub use matmul::{Gate, InputBuffer, Inputs, Lookup, Matmul, Needs, Part, Prepare
 pub use norm::{Norm, NormKind, Residual, ScaleAndCap};
 pub use rerotate::Rerotate;
 pub use scalar::Glu;
+pub use short_conv::ShortConv;
 pub use tier::{Tier, available, requested, tier};

@@ -160,7 +160,7 @@ fn attention(
     window: Option<usize>,
 ) -> Vec<f32> {
     let (heads, kv_heads) = (6, 2);
-    let layout = Layout { format, head_dim, kv_heads, layers: 2 };
+    let layout = Layout { format, head_dim, kv_heads, layers: 2, state_bytes: 0 };
     let mut memory = vec![vec![0u64; layout.page_bytes().div_ceil(8)]; n.div_ceil(CHUNK)];
     let pages: Vec<Page> = memory.iter_mut().map(|page| Page(page.as_mut_ptr().cast())).collect();
     let noise = |seed: usize, i: usize| ((i * 7919 + seed * 104729) % 2003) as f32 / 500.0 - 2.0;

@@ -35,6 +35,18 @@ pub struct Family {
     pub scaled_by_width: Option<usize>,
     /// Queries may grow with their position (key `attention.temperature_scale`).
     pub temperature: bool,
+    /// What layers without attention have in its place.
+    pub recurrent: Recurrent,
+    /// The tensor of the norm before the output matrix.
+    pub output_norm: &'static str,
+}
+
+/// Layers that keep a state of fixed size instead of keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recurrent {
+    None,
+    /// A gated short convolution, in layers that the file gives no key/value heads.
+    ShortConv,
 }
 
 /// Where a layer's norms are.
@@ -86,6 +98,7 @@ pub enum LocalRope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
     None,
+    All,
     /// All layers but every n-th have one, if the file says nothing else.
     AllBut(usize),
     /// As `AllBut`, of 4096 positions if the file says nothing else.
@@ -143,6 +156,8 @@ const LLAMA: Family = Family {
     soft_caps: [None; 2],
     scaled_by_width: None,
     temperature: false,
+    recurrent: Recurrent::None,
+    output_norm: "output_norm",
 };
 
 const QWEN2: Family = Family { architecture: "qwen2", rotation: Rotation::Halves, ..LLAMA };
@@ -254,4 +269,13 @@ pub static FAMILIES: &[Family] = &[
         ..LLAMA
     },
     Family { architecture: "glm4", block: Block::Both, ..LLAMA },
+    Family {
+        architecture: "lfm2",
+        qk_norm: QkNorm::Heads,
+        rotation: Rotation::Halves,
+        window: Window::All,
+        recurrent: Recurrent::ShortConv,
+        output_norm: "token_embd_norm",
+        ..LLAMA
+    },
 ];

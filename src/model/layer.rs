@@ -2,12 +2,29 @@
 use super::{
     Error, Family, Params,
     family::{Activation, Block, QkNorm},
+    params::RecurrentLayers,
     weights::{Experts, Finder, Linear, Matrix, NormWeight},
 };
 
 /// The weights of one layer, by their names in the file.
 pub struct Layer {
     pub attn_norm: Option<NormWeight>,
+    pub mixer: Mixer,
+    pub attn_post_norm: Option<NormWeight>,
+    /// Attention and feed-forward network run side by side on the same input.
+    pub parallel: bool,
+    pub ffn_norm: Option<NormWeight>,
+    pub ffn: FeedForward,
+    pub ffn_post_norm: Option<NormWeight>,
+}
+
+/// The half of a layer in which positions meet.
+pub enum Mixer {
+    Attention(Box<Attention>),
+    ShortConv(Box<ShortConv>),
+}
+
+pub struct Attention {
     pub attn_q: Linear,
     pub attn_k: Linear,
     pub attn_v: Linear,
@@ -16,12 +33,14 @@ pub struct Layer {
     /// One per head.
     pub attn_sinks: Option<Vec<f32>>,
     pub attn_output: Linear,
-    pub attn_post_norm: Option<NormWeight>,
-    /// Attention and feed-forward network run side by side on the same input.
-    pub parallel: bool,
-    pub ffn_norm: Option<NormWeight>,
-    pub ffn: FeedForward,
-    pub ffn_post_norm: Option<NormWeight>,
+}
+
+pub struct ShortConv {
+    /// Rows of b, then c, then x (see [`crate::kernels::ShortConv`]).
+    pub in_proj: Linear,
+    /// `[kernel, channels]`.
+    pub conv: Vec<f32>,
+    pub out_proj: Linear,
 }
 
 pub enum FeedForward {
@@ -50,8 +69,7 @@ pub struct Mixture {
 impl Layer {
     pub fn find(find: &Finder, params: &Params, family: &Family, i: usize) -> Result<Self, Error> {
         let name = |part: &str| format!("blk.{i}.{part}");
-        let (n, d) = (params.embedding_length, params.head_dim);
-        let (queries, keys) = (params.heads * d, params.kv_heads * d);
+        let n = params.embedding_length;
         let norm = |wanted: bool, part: &str| wanted.then(|| find.norm(&name(part), &[n])).transpose();
         let parallel = match family.block {
             Block::Parallel => true,
@@ -59,15 +77,15 @@ impl Layer {
             _ => false,
         };
         let (before, after) = (family.block != Block::After, [Block::After, Block::Both].contains(&family.block));
-        let [attn_q, attn_k, attn_v] = qkv(find, &name, n, queries, keys)?;
+        let mixer = match &params.recurrent {
+            Some(recurrent) if params.is_recurrent(i) => {
+                Mixer::ShortConv(Box::new(ShortConv::find(find, &name, recurrent)?))
+            }
+            _ => Mixer::Attention(Box::new(Attention::find(find, &name, params, family)?)),
+        };
         Ok(Self {
             attn_norm: norm(before, "attn_norm")?,
-            attn_q,
-            attn_k,
-            attn_v,
-            qk_norm: qk_norm(find, &name, params, family.qk_norm)?,
-            attn_sinks: family.sinks.then(|| find.numbers(&name("attn_sinks.weight"), &[params.heads])).transpose()?,
-            attn_output: find.linear(&name("attn_output"), n, queries)?,
+            mixer,
             attn_post_norm: norm(after, "post_attention_norm")?,
             parallel,
             ffn_norm: norm(before && !parallel, family.ffn_norm)?,
@@ -88,6 +106,40 @@ impl Layer {
             ffn_post_norm: norm(after, "post_ffw_norm")?,
         })
     }
+}
+
+impl Attention {
+    fn find(find: &Finder, name: &impl Fn(&str) -> String, params: &Params, family: &Family) -> Result<Self, Error> {
+        let (n, d) = (params.embedding_length, params.head_dim);
+        let (queries, keys) = (params.heads * d, params.kv_heads * d);
+        let [attn_q, attn_k, attn_v] = qkv(find, name, n, queries, keys)?;
+        Ok(Self {
+            attn_q,
+            attn_k,
+            attn_v,
+            qk_norm: qk_norm(find, name, params, family.qk_norm)?,
+            attn_sinks: family.sinks.then(|| find.numbers(&name("attn_sinks.weight"), &[params.heads])).transpose()?,
+            attn_output: find.linear(&name("attn_output"), n, queries)?,
+        })
+    }
+}
+
+impl ShortConv {
+    fn find(find: &Finder, name: &impl Fn(&str) -> String, recurrent: &RecurrentLayers) -> Result<Self, Error> {
+        let n = recurrent.conv_channels;
+        Ok(Self {
+            in_proj: find.linear(&name("shortconv.in_proj"), 3 * n, n)?,
+            conv: conv(find, &name("shortconv.conv.weight"), recurrent)?,
+            out_proj: find.linear(&name("shortconv.out_proj"), n, n)?,
+        })
+    }
+}
+
+/// The weights of a convolution, which the file keeps as `[channels, kernel]`.
+fn conv(find: &Finder, name: &str, recurrent: &RecurrentLayers) -> Result<Vec<f32>, Error> {
+    let (n, kernel) = (recurrent.conv_channels, recurrent.conv_kernel);
+    let rows = find.numbers(name, &[n, kernel])?;
+    Ok((0..kernel * n).map(|i| rows[i % n * kernel + i / n]).collect())
 }
 
 /// Queries, keys and values: three matrices, or one with their rows one after the other.

@@ -1,12 +1,13 @@
 //! Hyper-parameters, read from the metadata and checked.
 use super::{
     Error,
-    family::{FAMILIES, Family, LogitScale, Window},
+    family::{FAMILIES, Family, LogitScale, Recurrent, Window},
 };
 use crate::{
     gguf::{Metadata, Value},
     kernels::{NormKind, attention::Temperature},
 };
+use std::ops::Range;
 
 /// The numbers of a model, by their usual names.
 #[derive(Debug, Clone)]
@@ -33,6 +34,16 @@ pub struct Params {
     pub attention_cap: f32,
     pub logit_cap: f32,
     pub temperature: Option<Temperature>,
+    pub recurrent: Option<RecurrentLayers>,
+}
+
+/// Layers that keep a state of fixed size instead of keys and values.
+#[derive(Debug, Clone)]
+pub struct RecurrentLayers {
+    layers: Vec<bool>,
+    /// Inputs that an output of the convolution comes from.
+    pub conv_kernel: usize,
+    pub conv_channels: usize,
 }
 
 /// Factors that some families multiply with; mostly 1.
@@ -78,7 +89,17 @@ impl Params {
         let keys = Keys { metadata, architecture: &architecture };
         let embedding_length = keys.required("embedding_length")?;
         let heads = keys.required("attention.head_count")?;
-        let kv_heads = keys.optional("attention.head_count_kv")?.unwrap_or(heads);
+        let all_layers = keys.required("block_count")?;
+        let extra_layers = keys.number("nextn_predict_layers")?.unwrap_or(0) as usize;
+        let layers = all_layers.checked_sub(extra_layers).filter(|&layers| layers > 0).ok_or_else(|| {
+            Error::Bad(format!("{extra_layers} of {all_layers} layers predict later tokens, which leaves none"))
+        })?;
+        let recurrent = RecurrentLayers::read(&keys, family.recurrent, embedding_length, layers)?;
+        let kv_heads = match family.recurrent {
+            Recurrent::ShortConv => kv_heads_of_some(&keys)?,
+            Recurrent::None => keys.optional("attention.head_count_kv")?,
+        };
+        let kv_heads = kv_heads.unwrap_or(heads);
         if !heads.is_multiple_of(kv_heads) {
             return Err(Error::Bad(format!("{heads} heads cannot share {kv_heads} key/value heads")));
         }
@@ -98,11 +119,6 @@ impl Params {
             }
             None => head_dim,
         };
-        let all_layers = keys.required("block_count")?;
-        let extra_layers = keys.number("nextn_predict_layers")?.unwrap_or(0) as usize;
-        let layers = all_layers.checked_sub(extra_layers).filter(|&layers| layers > 0).ok_or_else(|| {
-            Error::Bad(format!("{extra_layers} of {all_layers} layers predict later tokens, which leaves none"))
-        })?;
         let experts = keys.number("expert_count")?.unwrap_or(0) as usize;
         let experts_used = keys.number("expert_used_count")?.unwrap_or(0) as usize;
         if experts > 1 << 16 || experts_used > experts || (experts > 0) != (experts_used > 0) {
@@ -129,15 +145,75 @@ impl Params {
             attention_cap,
             logit_cap,
             temperature: temperature(&keys, family, context_length)?,
+            recurrent,
             architecture,
         };
         Ok((family, params))
+    }
+
+    /// Has the layer a state instead of keys and values?
+    pub fn is_recurrent(&self, layer: usize) -> bool {
+        self.recurrent.as_ref().is_some_and(|recurrent| recurrent.layers[layer])
+    }
+
+    /// How many of some layers have keys and values.
+    pub fn attention_layers(&self, layers: Range<usize>) -> usize {
+        layers.len() - self.recurrent_layers(layers)
+    }
+
+    /// Numbers in the state of some layers.
+    pub fn state_len(&self, layers: Range<usize>) -> usize {
+        self.recurrent.as_ref().map_or(0, |recurrent| self.recurrent_layers(layers) * recurrent.state_len())
+    }
+
+    fn recurrent_layers(&self, layers: Range<usize>) -> usize {
+        let listed = self.recurrent.as_ref().map_or(&[][..], |recurrent| &recurrent.layers[layers]);
+        listed.iter().filter(|&&is_recurrent| is_recurrent).count()
     }
 
     /// The window of a layer, if it has one.
     pub fn window(&self, layer: usize) -> Option<usize> {
         self.window.as_ref().filter(|window| window.has(layer)).map(|window| window.size)
     }
+}
+
+impl RecurrentLayers {
+    fn read(keys: &Keys, kind: Recurrent, embedding_length: usize, layers: usize) -> Result<Option<Self>, Error> {
+        let kv_heads = keys.per_layer(KV_HEADS)?;
+        let (Recurrent::ShortConv, Some(kv_heads)) = (kind, kv_heads) else { return Ok(None) };
+        let listed: Vec<bool> = kv_heads.iter().take(layers).map(|&heads| heads == 0).collect();
+        if listed.len() < layers {
+            let name = keys.name(KV_HEADS);
+            return Err(Error::Bad(format!("'{name}' has {} entries for {layers} layers", listed.len())));
+        }
+        let conv_kernel = keys.required("shortconv.l_cache")?;
+        if conv_kernel < 2 {
+            return Err(Error::Bad(format!(
+                "{} is {conv_kernel}, expected at least 2",
+                keys.name("shortconv.l_cache")
+            )));
+        }
+        Ok(Some(Self { layers: listed, conv_kernel, conv_channels: embedding_length }))
+    }
+
+    /// Numbers in the state of one layer: what the convolution saw last.
+    fn state_len(&self) -> usize {
+        (self.conv_kernel - 1) * self.conv_channels
+    }
+}
+
+const KV_HEADS: &str = "attention.head_count_kv";
+
+/// Key/value heads of the layers that have any.
+fn kv_heads_of_some(keys: &Keys) -> Result<Option<usize>, Error> {
+    let Some(listed) = keys.per_layer(KV_HEADS)? else { return keys.optional(KV_HEADS) };
+    let mut some = listed.into_iter().filter(|&heads| heads != 0);
+    let name = keys.name(KV_HEADS);
+    let first = some.next().ok_or_else(|| Error::Unsupported(format!("'{name}' has no layer with attention")))?;
+    if some.any(|heads| heads != first) {
+        return Err(Error::Unsupported(format!("'{name}' differs among layers with attention: that is not supported")));
+    }
+    keys.size(KV_HEADS, first).map(Some)
 }
 
 fn head_dim(keys: &Keys, embedding_length: usize, heads: usize) -> Result<usize, Error> {
@@ -232,6 +308,7 @@ impl SlidingWindow {
     fn read(keys: &Keys, rule: Window, layers: usize) -> Result<Option<Self>, Error> {
         let (all_but, default) = match rule {
             Window::None => return Ok(None),
+            Window::All => (0, 0),
             Window::AllBut(n) => (n, 0),
             Window::AllButDefault4096(n) => (n, 4096),
             Window::OfLayers { layers: of, all_but } if of == layers => (all_but, 4096),
@@ -283,11 +360,14 @@ impl Keys<'_> {
 
     /// A size: 1 or more.
     pub fn optional(&self, name: &str) -> Result<Option<usize>, Error> {
-        let Some(value) = self.number(name)? else { return Ok(None) };
+        self.number(name)?.map(|value| self.size(name, value)).transpose()
+    }
+
+    fn size(&self, name: &str, value: u32) -> Result<usize, Error> {
         if value == 0 || value > MOST {
             return Err(Error::Bad(format!("{} is {value}, expected 1 to {MOST}", self.name(name))));
         }
-        Ok(Some(value as usize))
+        Ok(value as usize)
     }
 
     fn required(&self, name: &str) -> Result<usize, Error> {
@@ -316,12 +396,22 @@ impl Keys<'_> {
     /// An unsigned number. Some files give one per layer: those must be all the same here.
     fn number(&self, name: &str) -> Result<Option<u32>, Error> {
         let key = self.name(name);
-        let Some(Value::Array(array)) = self.metadata.get(&key) else { return Ok(self.metadata.u32(&key)?) };
-        let mut numbers = array.ints().ok_or_else(|| Error::Bad(format!("'{key}' is an array of no numbers")))?;
-        let first = numbers.next().ok_or_else(|| Error::Bad(format!("'{key}' is an empty array")))?;
-        if numbers.any(|n| n != first) {
+        let Some(numbers) = self.per_layer(name)? else { return Ok(self.metadata.u32(&key)?) };
+        let first = *numbers.first().ok_or_else(|| Error::Bad(format!("'{key}' is an empty array")))?;
+        if numbers.iter().any(|&n| n != first) {
             return Err(Error::Unsupported(format!("'{key}' differs from layer to layer: that is not supported")));
         }
-        u32::try_from(first).map(Some).map_err(|_| Error::Bad(format!("'{key}' holds {first}")))
+        Ok(Some(first))
+    }
+
+    /// Unsigned numbers, where the file gives one per layer.
+    fn per_layer(&self, name: &str) -> Result<Option<Vec<u32>>, Error> {
+        let key = self.name(name);
+        let Some(Value::Array(array)) = self.metadata.get(&key) else { return Ok(None) };
+        let numbers = array.ints().ok_or_else(|| Error::Bad(format!("'{key}' is an array of no numbers")))?;
+        numbers
+            .map(|n| u32::try_from(n).map_err(|_| Error::Bad(format!("'{key}' holds {n}"))))
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 }

@@ -36,15 +36,17 @@ def weights(name: str, count: int, mean: float, spread: float) -> np.ndarray:
 
 
 class Case:
-    """A model in the making: `norm` is rms or layer, `pre`/`post` say which norms a layer has."""
+    """A model in the making. `mixers`: a letter for each layer, `a` for attention, another for a recurrent one."""
 
-    def __init__(self, name, arch, n=24, layers=2, heads=4, kv_heads=2, head_dim=None, ff=40, eps=1e-3, **keys):
+    def __init__(self, name, arch, n=24, layers=2, heads=4, kv_heads=2, head_dim=None, ff=40, eps=1e-3, mixers=None, **keys):
+        layers = len(mixers) if mixers else layers
         self.name, self.arch, self.layers, self.keys, self.tensors = name, arch, layers, [], []
+        self.mixers, self.only = mixers, None
         self.n, self.ff, self.d, self.heads, self.kv_heads = n, ff, head_dim or n // heads, heads, kv_heads
         for key, value in dict(context_length=CONTEXT, embedding_length=n, block_count=layers, feed_forward_length=ff).items():
             self.key(key, value)
         self.key("attention.head_count", heads)
-        self.key("attention.head_count_kv", kv_heads)
+        self.key("attention.head_count_kv", kv_heads if mixers is None else [kv_heads * (kind == "a") for kind in mixers])
         if head_dim:
             self.key("attention.key_length", head_dim)
             self.key("attention.value_length", head_dim)
@@ -54,12 +56,22 @@ class Case:
         for key, value in keys.items():
             self.key(key.replace("__", "."), value)
         self.tensor("token_embd.weight", VOCABULARY, n)
-        self.norm("output_norm", n, bias=arch in ("phi2", "stablelm", "starcoder2"))
+        self.norm("token_embd_norm" if arch.startswith("lfm2") else "output_norm", n, bias=arch in ("phi2", "stablelm", "starcoder2"))
 
     def key(self, name, value):
         self.keys.append([f"{self.arch}.{name}", value])
 
+    def on(self, only):
+        """What follows is of the layers with this letter; of all again after `None`."""
+        self.only = only
+        return self
+
     def tensor(self, name, *shape):
+        if "*" in name and self.only:
+            for layer, mixer in enumerate(self.mixers):
+                if mixer == self.only:
+                    self.tensor(name.replace("*", str(layer)), *shape)
+            return
         if "_norm.weight" in name:
             mean, spread = 1, 0.4
         elif name == "token_embd.weight":
@@ -126,6 +138,13 @@ class Case:
                 self.tensor("blk.*.ffn_gate_inp_shexp.weight", self.n)
         return self
 
+    def shortconv(self, kernel):
+        self.key("shortconv.l_cache", kernel)
+        self.linear("blk.*.shortconv.in_proj", 3 * self.n, self.n)
+        self.tensor("blk.*.shortconv.conv.weight", self.n, kernel)
+        self.linear("blk.*.shortconv.out_proj", self.n, self.n)
+        return self
+
     def sinks(self):
         self.tensor("blk.*.attn_sinks.weight", self.heads)
         return self
@@ -185,6 +204,13 @@ def cases():
     yield (Case("exaone4 of 64 layers", "exaone4", n=12, layers=64, heads=3, kv_heads=1, ff=16, attention__sliding_window=9)
            .norms(*POST).attention(qk_norm="heads").dense().output())
     yield (Case("glm4", "glm4", head_dim=12, rope__dimension_count=6).norms(*ALL).attention(True).dense(fused=True).output())
+
+    yield (Case("lfm2", "lfm2", mixers="ccacca").norms(*PRE).on("c").shortconv(3).on("a").attention(qk_norm="heads")
+           .on(None).dense())
+    yield (Case("lfm2, a long convolution", "lfm2", n=130, heads=5, kv_heads=5, mixers="acac", rope__freq_base=1e3)
+           .norms(*PRE).on("c").shortconv(5).on("a").attention(qk_norm="heads").on(None).dense().output())
+    yield (Case("lfm2, two inputs", "lfm2", n=30, heads=3, kv_heads=1, mixers="ccca")
+           .norms(*PRE).on("c").shortconv(2).on("a").attention(qk_norm="heads").on(None).dense())
 
 
 def write(case: Case, path: str) -> None:
