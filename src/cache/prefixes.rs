@@ -506,7 +506,7 @@ mod tests {
         // The end of the text of 200 stays, though a longer one goes over it.
         for (most, expected) in [(300, 200), (200, 200), (199, 128), (128, 128), (127, 0)] {
             let (found, matched) = prefixes.find(HYBRID, &text, most);
-            assert_eq!((matched, found.page_count()), (expected, expected.div_ceil(CHUNK)), "{most}");
+            assert_eq!((matched, found.page_count()), (expected, usize::div_ceil(expected, CHUNK)), "{most}");
             let state = found.state.as_ref().map(|state| state.memory.bytes()[..16].to_vec());
             assert_eq!(state, (expected > 0).then(|| name(&text[..expected]).to_vec()));
         }
