@@ -41,7 +41,7 @@ impl Runner {
         }
         let pages: Vec<_> = self.pages.iter().map(|page| page.address()).collect();
         let spans = [Span { rows: 0..tokens.len(), position: self.position, origin: 0, first_page: 0 }];
-        let batch = Batch { spans: &spans, pages: &pages, layout, first_layer: 0, context: 512 };
+        let batch = Batch { spans: &spans, pages: &pages, states: &[], layout, first_layer: 0, context: 512 };
         let all: Vec<u32> = (0..tokens.len() as u32).collect();
         self.network.embed(&self.team, tokens, &mut self.scratch).unwrap();
         let layers = 0..self.network.params.layers;

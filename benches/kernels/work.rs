@@ -76,7 +76,7 @@ pub fn prefill(bench: &Bench) {
 }
 
 const HEADS: usize = 32;
-const LAYOUT: Layout = Layout { format: KvFormat::F16, head_dim: 64, kv_heads: 4, layers: 1 };
+const LAYOUT: Layout = Layout { format: KvFormat::F16, head_dim: 64, kv_heads: 4, layers: 1, state_bytes: 0 };
 
 /// Sequences that each have `rows` new rows, the last at position `end - 1`.
 fn attend(bench: &Bench, name: &str, sequences: usize, rows: usize, end: usize, amount: Amount) {

@@ -4,7 +4,10 @@
 //! tokens can use the same pages. An edge of 64 tokens is a full page; one of fewer is the last page of a text that ended
 //! there, and is a leaf. A page that is matched in part is shared like any other: its new owner copies it before writing
 //! behind the part.
-use super::{Budget, Sequence, budget::Reclaim, page::CountedPage};
+//!
+//! A recurrent state is that after all tokens before it and cannot be cut. So a model that has one begins where a state was
+//! left: at the end of an edge.
+use super::{Budget, Sequence, State, budget::Reclaim, page::CountedPage};
 use crate::kernels::{CHUNK, attention::Layout};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -54,6 +57,8 @@ struct Node {
     tokens: Arc<[u32]>,
     /// `None` for a root.
     page: Option<Arc<CountedPage>>,
+    /// The recurrent state after the tokens, where one was left.
+    state: Option<State>,
     children: Children,
     used: u64,
     /// A request that ended of itself left it here; it outlives requests that are cancelled.
@@ -75,38 +80,43 @@ impl Prefixes {
         self.tree.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// The longest known beginning of `tokens`, at most `most` of them: its pages, and how many tokens they cover.
+    /// The longest known beginning of `tokens`, at most `most` of them, from where one can go on: its pages, and how many
+    /// tokens they cover.
     pub fn find(&self, layout: Layout, tokens: &[u32], most: usize) -> (Sequence, usize) {
         let tree = &mut *self.lock();
         let mut found = Sequence::within(layout, self.budget);
-        let mut matched = 0;
-        let Some(mut at) = tree.root(layout) else { return (found, 0) };
+        let Some(root) = tree.root(layout) else { return (found, 0) };
         let now = self.budget.now();
-        while matched < most {
-            let wanted = &tokens[matched..most.min(matched + CHUNK)];
-            let Some((child, common)) = tree.nearest(at, wanted) else { break };
-            tree.touch(child, now);
-            found.pages.extend(tree.node(child).page.clone());
-            matched += common;
-            if common < CHUNK {
-                break;
-            }
-            at = child;
+        let tokens = &tokens[..most];
+        let (way, matched) = if layout.has_state() { tree.way_to_state(root, tokens) } else { tree.way(root, tokens) };
+        for &id in &way {
+            tree.touch(id, now);
+            found.pages.extend(tree.node(id).page.clone());
         }
+        found.state = way.last().and_then(|&id| tree.node(id).state.clone());
         (found, matched)
     }
 
-    /// Remembers that `tokens` lead to the pages of `sequence`. Where others have come before, the sequence goes on with
-    /// their pages, which hold the same, and its own are given back. Only full pages count unless the text is `ended`.
-    pub fn add(&self, tokens: &[u32], sequence: &mut Sequence, ended: bool) {
+    /// How many of the tokens are known, whether or not one can go on from there.
+    pub fn known(&self, layout: Layout, tokens: &[u32]) -> usize {
+        let tree = self.lock();
+        tree.root(layout).map_or(0, |root| tree.way(root, tokens).1)
+    }
+
+    /// Remembers that `tokens` lead to the pages of `sequence`, and to `state` if there is one. Where others have come
+    /// before, the sequence goes on with their pages, which hold the same, and its own are given back. Only full pages
+    /// count unless the text is `ended`.
+    pub fn add(&self, tokens: &[u32], sequence: &mut Sequence, state: Option<State>, ended: bool) {
         if self.closed.load(Ordering::Acquire) {
             return;
         }
         let now = self.budget.now();
         let tree = &mut *self.lock();
         let mut at = tree.root_or_new(sequence.layout());
+        let mut left = tokens.len();
         for (chunk, page) in tokens.chunks(CHUNK).zip(&mut sequence.pages) {
-            if chunk.len() < CHUNK && (!ended || tree.nearest(at, chunk).is_some_and(|(_, n)| n == chunk.len())) {
+            let is_known = || state.is_none() && tree.nearest(at, chunk).is_some_and(|(_, n)| n == chunk.len());
+            if chunk.len() < CHUNK && (!ended || is_known()) {
                 break;
             }
             let known = tree.node(at).children.get(chunk).copied();
@@ -119,6 +129,11 @@ impl Prefixes {
             tree.touch(child, now);
             tree.node_mut(child).kept |= ended;
             at = child;
+            left -= chunk.len();
+        }
+        if left == 0 && !tokens.is_empty() {
+            let known = &mut tree.node_mut(at).state;
+            *known = known.take().or(state);
         }
     }
 
@@ -194,8 +209,15 @@ impl Tree {
 
     fn root_or_new(&mut self, layout: Layout) -> Id {
         self.root(layout).unwrap_or_else(|| {
-            let node =
-                Node { parent: None, tokens: [].into(), page: None, children: Children::new(), used: 0, kept: true };
+            let node = Node {
+                parent: None,
+                tokens: [].into(),
+                page: None,
+                state: None,
+                children: Children::new(),
+                used: 0,
+                kept: true,
+            };
             let id = self.place(node);
             self.roots.push((layout, id));
             id
@@ -230,11 +252,56 @@ impl Tree {
             .max_by_key(|&(_, n)| n)
     }
 
+    /// The nodes that lead along `tokens`, the last one perhaps beyond their end, and how many tokens they cover.
+    fn way(&self, root: Id, tokens: &[u32]) -> (Vec<Id>, usize) {
+        let (mut way, mut matched, mut at) = (Vec::new(), 0, root);
+        while matched < tokens.len() {
+            let wanted = &tokens[matched..tokens.len().min(matched + CHUNK)];
+            let Some((child, common)) = self.nearest(at, wanted) else { break };
+            way.push(child);
+            matched += common;
+            if common < CHUNK {
+                break;
+            }
+            at = child;
+        }
+        (way, matched)
+    }
+
+    /// The same to the last node that ends within `tokens` and has a state.
+    fn way_to_state(&self, root: Id, tokens: &[u32]) -> (Vec<Id>, usize) {
+        let has_state = |id: &Id| self.node(*id).state.is_some();
+        let (mut way, mut at) = (Vec::new(), root);
+        for page in tokens.as_chunks::<CHUNK>().0 {
+            let Some(&child) = self.node(at).children.get(&page[..]) else { break };
+            way.push(child);
+            at = child;
+        }
+        loop {
+            let matched = way.len() * CHUNK;
+            let last = way.last().copied();
+            // A text that ended within the next page.
+            let rest = &tokens[matched..tokens.len().min(matched + CHUNK - 1)];
+            let children = &self.node(last.unwrap_or(root)).children;
+            let ended =
+                (1..=rest.len()).rev().find_map(|n| Some((*children.get(&rest[..n]).filter(|id| has_state(id))?, n)));
+            if let Some((id, n)) = ended {
+                way.push(id);
+                return (way, matched + n);
+            }
+            if last.is_none_or(|id| has_state(&id)) {
+                return (way, matched);
+            }
+            way.pop();
+        }
+    }
+
     fn insert(&mut self, parent: Id, tokens: &[u32], page: Arc<CountedPage>, now: u64) -> Id {
-        // A shorter text that this one continues is of no more use.
+        // A shorter text that this one continues is of no more use, unless one can go on only from its end.
         while let Some((shorter, &id)) =
             self.node(parent).children.range::<[u32], _>((Unbounded, Excluded(tokens))).next_back()
             && tokens.starts_with(shorter)
+            && self.node(id).state.is_none()
         {
             self.remove(id);
         }
@@ -243,6 +310,7 @@ impl Tree {
             parent: Some(parent),
             tokens: tokens.clone(),
             page: Some(page),
+            state: None,
             children: Children::new(),
             used: now,
             kept: false,
@@ -289,7 +357,7 @@ mod tests {
     use crate::kernels::KvFormat;
     use proptest::prelude::*;
 
-    const LAYOUT: Layout = Layout { format: KvFormat::F16, head_dim: 32, kv_heads: 1, layers: 1 };
+    const LAYOUT: Layout = Layout { format: KvFormat::F16, head_dim: 32, kv_heads: 1, layers: 1, state_bytes: 0 };
 
     fn budget(pages: usize) -> &'static Budget {
         Box::leak(Box::new(Budget::new((pages * LAYOUT.page_bytes()) as u64)))
@@ -311,10 +379,10 @@ mod tests {
         let prefixes = Prefixes::new(budget, || ());
         let text = tokens(1, 200);
         let mut sequence = filled(budget, 200);
-        prefixes.add(&text, &mut sequence, false);
+        prefixes.add(&text, &mut sequence, None, false);
         // A running text's last page is not full.
         assert_eq!(prefixes.find(LAYOUT, &text, 200).1, 192);
-        prefixes.add(&text, &mut sequence, true);
+        prefixes.add(&text, &mut sequence, None, true);
         assert_eq!(prefixes.find(LAYOUT, &text, 200).1, 200);
         assert_eq!(prefixes.find(LAYOUT, &text, 199).1, 199);
         let mut other = text.clone();
@@ -334,8 +402,8 @@ mod tests {
         let prefixes = Prefixes::new(budget, || ());
         let text = tokens(1, 130);
         let (mut a, mut b) = (filled(budget, 130), filled(budget, 130));
-        prefixes.add(&text, &mut a, false);
-        prefixes.add(&text, &mut b, true);
+        prefixes.add(&text, &mut a, None, false);
+        prefixes.add(&text, &mut b, None, true);
         assert!(Arc::ptr_eq(&a.pages[1], &b.pages[1]));
         assert_eq!(budget.used(), 4 * LAYOUT.page_bytes() as u64);
         assert_eq!(prefixes.counts(), Counts { held: 3, shared: 3, evicted: 0 });
@@ -346,7 +414,7 @@ mod tests {
         let budget = budget(4);
         let prefixes = Prefixes::new(budget, || ());
         for seed in [1, 2] {
-            prefixes.add(&tokens(seed, 128), &mut filled(budget, 128), true);
+            prefixes.add(&tokens(seed, 128), &mut filled(budget, 128), None, true);
         }
         assert_eq!(prefixes.find(LAYOUT, &tokens(1, 128), 128).1, 128);
         let held = filled(budget, 64);
@@ -376,7 +444,7 @@ mod tests {
         let budget = budget(2);
         let prefixes = Prefixes::new(budget, || ());
         let mut running = filled(budget, 128);
-        prefixes.add(&tokens(1, 128), &mut running, true);
+        prefixes.add(&tokens(1, 128), &mut running, None, true);
         let (bell, rung) = std::sync::mpsc::channel();
         assert!(budget.take(1).is_err());
         budget.wait(Arc::new(Bell(bell)));
@@ -392,17 +460,60 @@ mod tests {
         let budget = budget(100);
         let prefixes = Prefixes::new(budget, || ());
         let finished = tokens(1, 128);
-        prefixes.add(&finished, &mut filled(budget, 128), true);
+        prefixes.add(&finished, &mut filled(budget, 128), None, true);
         let mut longer = finished.clone();
         longer.extend(tokens(2, 128));
         let (mut sequence, matched) = prefixes.find(LAYOUT, &longer, 255);
         sequence.prepare(matched, 256).unwrap();
-        prefixes.add(&longer, &mut sequence, false);
+        prefixes.add(&longer, &mut sequence, None, false);
         assert_eq!(prefixes.counts().held, 4);
         prefixes.forget(&longer, &sequence);
         drop(sequence);
         assert_eq!(prefixes.counts().held, 2);
         assert_eq!(budget.used(), 2 * LAYOUT.page_bytes() as u64);
+    }
+
+    const HYBRID: Layout = Layout { state_bytes: 256, ..LAYOUT };
+
+    /// A sequence whose state says what it is after.
+    fn with_state(budget: &'static Budget, tokens: &[u32]) -> Sequence {
+        let mut sequence = Sequence::within(HYBRID, budget);
+        sequence.prepare(0, tokens.len()).unwrap();
+        let state = sequence.state.as_mut().and_then(Arc::get_mut).unwrap();
+        state.memory.bytes_mut()[..16].copy_from_slice(&name(tokens));
+        sequence
+    }
+
+    fn name(tokens: &[u32]) -> [u8; 16] {
+        let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+        xxhash_rust::xxh3::xxh3_128(&bytes).to_le_bytes()
+    }
+
+    fn add_with_state(prefixes: &Prefixes, budget: &'static Budget, tokens: &[u32], ended: bool) {
+        let mut sequence = with_state(budget, tokens);
+        let state = if ended { sequence.end_state() } else { sequence.checkpoint() };
+        prefixes.add(tokens, &mut sequence, state, ended);
+    }
+
+    #[test]
+    fn with_a_state_one_goes_on_only_from_where_it_was_left() {
+        let budget = budget(100);
+        let prefixes = Prefixes::new(budget, || ());
+        let text = tokens(1, 300);
+        add_with_state(&prefixes, budget, &text[..128], false);
+        add_with_state(&prefixes, budget, &text[..200], true);
+        prefixes.add(&text[..256], &mut with_state(budget, &text[..256]), None, false);
+        // The end of the text of 200 stays, though a longer one goes over it.
+        for (most, expected) in [(300, 200), (200, 200), (199, 128), (128, 128), (127, 0)] {
+            let (found, matched) = prefixes.find(HYBRID, &text, most);
+            assert_eq!((matched, found.page_count()), (expected, usize::div_ceil(expected, CHUNK)), "{most}");
+            let state = found.state.as_ref().map(|state| state.memory.bytes()[..16].to_vec());
+            assert_eq!(state, (expected > 0).then(|| name(&text[..expected]).to_vec()));
+        }
+        assert_eq!(prefixes.known(HYBRID, &text), 256);
+        assert_eq!(prefixes.find(LAYOUT, &text, 300).1, 0);
+        while prefixes.give_up_oldest() {}
+        assert_eq!(budget.used(), 0);
     }
 
     proptest! {
@@ -427,8 +538,42 @@ mod tests {
                     prop_assert_eq!(pages.page_count(), matched.div_ceil(CHUNK));
                 } else {
                     let ended = kind == 1;
-                    prefixes.add(&text, &mut filled(budget, text.len()), ended);
+                    prefixes.add(&text, &mut filled(budget, text.len()), None, ended);
                     known.push(text[..if ended { text.len() } else { text.len() / CHUNK * CHUNK }].to_vec());
+                }
+            }
+            while prefixes.give_up_oldest() {}
+            prop_assert_eq!(budget.used(), 0);
+            prop_assert_eq!(prefixes.counts().held, 0);
+        }
+
+        /// The same with states: the longest beginning that one was left for, and it is the one for just these tokens.
+        #[test]
+        fn it_finds_the_state_of_the_tokens(
+            steps in prop::collection::vec((0u8..4, prop::collection::vec(0u32..3, 1..100)), 1..40)
+        ) {
+            let budget = budget(1000);
+            let prefixes = Prefixes::new(budget, || ());
+            let mut known: Vec<Vec<u32>> = Vec::new();
+            for (kind, text) in steps {
+                let mut text: Vec<u32> = text.iter().flat_map(|&t| [t; 5]).collect();
+                if kind == 0 {
+                    let longest = known.iter().filter(|other| text.starts_with(other)).map(Vec::len).max().unwrap_or(0);
+                    let (found, matched) = prefixes.find(HYBRID, &text, text.len());
+                    prop_assert_eq!(matched, longest);
+                    prop_assert_eq!(found.page_count(), matched.div_ceil(CHUNK));
+                    if let Some(state) = &found.state {
+                        prop_assert_eq!(&state.memory.bytes()[..16], &name(&text[..matched])[..]);
+                    }
+                } else {
+                    let ended = kind == 1;
+                    if !ended {
+                        text.truncate(text.len() / CHUNK * CHUNK);
+                    }
+                    if !text.is_empty() {
+                        add_with_state(&prefixes, budget, &text, ended);
+                        known.push(text);
+                    }
                 }
             }
             while prefixes.give_up_oldest() {}

@@ -5,12 +5,18 @@ use super::{
 use crate::kernels::{CHUNK, Page, attention::Layout};
 use std::sync::Arc;
 
-/// Keys and values of one sequence, from position `origin` on. Knows how many positions have room, not which are filled.
+/// What the recurrent layers know of a sequence after some position.
+pub type State = Arc<CountedPage>;
+
+/// Keys and values of one sequence, from position `origin` on, and its recurrent state if its layout has one. Knows how
+/// many positions have room, not which are filled.
 #[derive(Clone)]
 pub struct Sequence {
     layout: Layout,
     origin: usize,
     pub(super) pages: Vec<Arc<CountedPage>>,
+    /// `None`: that before the first position, zeros.
+    pub(super) state: Option<State>,
     budget: &'static Budget,
     pinned: bool,
 }
@@ -27,7 +33,7 @@ impl Sequence {
     }
 
     pub(super) fn within(layout: Layout, budget: &'static Budget) -> Self {
-        Self { layout, origin: 0, pages: Vec::new(), budget, pinned: false }
+        Self { layout, origin: 0, pages: Vec::new(), state: None, budget, pinned: false }
     }
 
     pub fn layout(&self) -> Layout {
@@ -43,8 +49,38 @@ impl Sequence {
     }
 
     /// Makes positions `from..to` writable: pages that do not exist yet are allocated, pages that are shared with other
-    /// sequences are copied. On failure the sequence holds what it held before.
+    /// sequences are copied, as is the state. On failure the sequence holds what it held before.
     pub fn prepare(&mut self, from: usize, to: usize) -> Result<(), OutOfMemory> {
+        let writable = self.state.as_mut().is_some_and(|state| Arc::get_mut(state).is_some());
+        let state = if writable || !self.layout.has_state() { None } else { Some(self.copy_state()?) };
+        self.prepare_pages(from, to)?;
+        if state.is_some() {
+            self.state = state;
+        }
+        Ok(())
+    }
+
+    /// A state like this one, or a first one.
+    fn copy_state(&self) -> Result<State, OutOfMemory> {
+        let state = self.state.as_ref().map(|state| &state.memory);
+        Reserved::new(self.budget, self.layout.state_bytes, 1, self.pinned)?.page(state)
+    }
+
+    /// A copy of the state, for others to begin with; `None` where there is none, or no room for it.
+    pub fn checkpoint(&self) -> Option<State> {
+        self.state.as_ref()?;
+        self.copy_state().ok()
+    }
+
+    /// The state itself, of a sequence that ends here.
+    pub fn end_state(&self) -> Option<State> {
+        self.state.clone()
+    }
+
+    fn prepare_pages(&mut self, from: usize, to: usize) -> Result<(), OutOfMemory> {
+        if self.layout.layers == 0 {
+            return Ok(());
+        }
         let (first, last) = (self.page_of(from), self.page_of(to - 1));
         let shared = (first..self.pages.len().min(last + 1)).filter(|&i| Arc::strong_count(&self.pages[i]) > 1).count();
         let needed = shared + (last + 1).saturating_sub(self.pages.len());
@@ -71,11 +107,12 @@ impl Sequence {
         Ok(())
     }
 
-    /// Fills an empty sequence with the content of whole pages.
-    pub(super) fn fill(&mut self, content: &[u8]) -> Result<(), OutOfMemory> {
+    /// Fills an empty sequence with the content of whole pages and the state after them.
+    pub(super) fn fill(&mut self, pages: &[u8], state: &[u8]) -> Result<(), OutOfMemory> {
         let size = self.layout.page_bytes();
-        self.prepare(self.origin, self.origin + content.len() / size * CHUNK)?;
-        for (page, content) in self.pages.iter_mut().zip(content.chunks_exact(size)) {
+        self.prepare(self.origin, self.origin + pages.len() / size * CHUNK)?;
+        let content = pages.chunks_exact(size).chain([state]);
+        for (page, content) in self.pages.iter_mut().chain(&mut self.state).zip(content) {
             Arc::get_mut(page).expect("a fresh page has one owner").memory.bytes_mut().copy_from_slice(content);
         }
         Ok(())
@@ -117,8 +154,11 @@ impl Sequence {
         shared
     }
 
-    /// Drops the pages that hold no position before `len`.
+    /// Drops the pages that hold no position before `len`; the state stays what it is, unless nothing stays.
     pub fn truncate(&mut self, len: usize) {
+        if len <= self.origin {
+            self.state = None;
+        }
         let keep = if len > self.origin { self.page_of(len - 1) + 1 } else { 0 };
         self.pages.truncate(keep);
     }
@@ -126,6 +166,11 @@ impl Sequence {
     /// Adds the addresses of the pages to `list`.
     pub fn addresses(&self, list: &mut Vec<Page>) {
         list.extend(self.pages.iter().map(|page| page.memory.address()));
+    }
+
+    /// Adds the address of the state, where there is one, to `list`.
+    pub fn state_address(&self, list: &mut Vec<Page>) {
+        list.extend(self.state.iter().map(|state| state.memory.address()));
     }
 
     /// Pages, shared ones included.
@@ -138,9 +183,9 @@ impl Sequence {
         self.pages.iter().filter(|page| Arc::strong_count(page) == 1).count()
     }
 
-    /// Bytes of the pages, shared ones included.
+    /// Bytes of the pages and the state, shared ones included.
     pub fn byte_len(&self) -> u64 {
-        self.pages.iter().map(|page| page.memory.byte_len() as u64).sum()
+        self.pages.iter().chain(&self.state).map(|page| page.memory.byte_len() as u64).sum()
     }
 }
 
@@ -150,7 +195,7 @@ mod tests {
     use crate::kernels::KvFormat;
 
     fn empty(budget: &'static Budget) -> Sequence {
-        Sequence::within(Layout { format: KvFormat::F16, head_dim: 32, kv_heads: 2, layers: 2 }, budget)
+        Sequence::within(Layout { format: KvFormat::F16, head_dim: 32, kv_heads: 2, layers: 2, state_bytes: 0 }, budget)
     }
 
     fn addresses(sequence: &Sequence) -> Vec<usize> {
@@ -211,6 +256,36 @@ mod tests {
         assert_eq!((a.pages.len(), BUDGET.used()), (1, page));
         a.prepare(64, 65).unwrap();
         assert_eq!(BUDGET.used(), 2 * page);
+    }
+
+    #[test]
+    fn a_state_is_copied_before_it_is_written_and_counted() {
+        static BUDGET: Budget = Budget::new(60_000);
+        let layout = Layout { state_bytes: 8_000, ..empty(&BUDGET).layout() };
+        let page = layout.page_bytes() as u64;
+        let mut a = Sequence::within(layout, &BUDGET);
+        assert!(a.checkpoint().is_none());
+        a.prepare(0, 64).unwrap();
+        assert_eq!((a.byte_len(), BUDGET.used()), (page + 8_000, page + 8_000));
+        let state = |sequence: &Sequence| {
+            let mut list = Vec::new();
+            sequence.state_address(&mut list);
+            list[0].0 as usize
+        };
+        let before = state(&a);
+        let kept = a.checkpoint().unwrap();
+        assert_eq!(BUDGET.used(), page + 16_000);
+        // A copy is no reason to copy again, a fork is.
+        a.prepare(10, 20).unwrap();
+        assert_eq!(state(&a), before);
+        let fork = a.clone();
+        drop(kept);
+        // The page and the state do not both fit, so neither is taken.
+        assert!(a.prepare(64, 65).is_err());
+        assert_eq!((state(&a), BUDGET.used()), (before, page + 8_000));
+        drop(fork);
+        a.truncate(0);
+        assert_eq!(BUDGET.used(), 0);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A sequence as bytes, to be kept in a file or sent elsewhere, and back.
 //!
-//! Little-endian. Version 1:
+//! Little-endian. Version 1, and 2 for models with recurrent layers:
 //!
 //! | bytes | what |
 //! |---|---|
@@ -11,6 +11,7 @@
 //! | 8 | most tokens that the cache may hold |
 //! | 8 | positions held |
 //! | … | the pages, as in memory; what lies behind the last position is zero |
+//! | … | version 2, if positions are held: the recurrent state after the last |
 //! | 16 | xxh3-128 of everything before |
 //!
 //! Bytes that are not exactly this, for this model and layout, are refused before memory is taken.
@@ -19,7 +20,8 @@ use crate::kernels::{CHUNK, KvFormat, attention::Layout};
 use xxhash_rust::xxh3::xxh3_128;
 
 const MAGIC: &[u8; 8] = b"realm-kv";
-const VERSION: u32 = 1;
+/// Of layouts without and with a recurrent state.
+const VERSIONS: [u32; 2] = [1, 2];
 const HEADER: usize = 8 + 4 + 16 + 5 * 4 + 8 + 8;
 const CHECKSUM: usize = 16;
 
@@ -45,7 +47,7 @@ pub fn save(origin: &Origin, sequence: &Sequence, len: usize) -> Vec<u8> {
     let pages = len.div_ceil(CHUNK);
     let mut bytes = Vec::with_capacity(HEADER + pages * page_bytes + CHECKSUM);
     bytes.extend(MAGIC);
-    bytes.extend(VERSION.to_le_bytes());
+    bytes.extend(version(&origin.layout).to_le_bytes());
     bytes.extend(origin.model.to_le_bytes());
     bytes.extend(shape(&origin.layout).iter().flat_map(|n| n.to_le_bytes()));
     bytes.extend(origin.max_tokens.to_le_bytes());
@@ -57,8 +59,15 @@ pub fn save(origin: &Origin, sequence: &Sequence, len: usize) -> Vec<u8> {
         let last = bytes.len() - page_bytes;
         clear(&origin.layout, &mut bytes[last..], len % CHUNK);
     }
+    if let Some(state) = sequence.state.as_ref().filter(|_| len > 0) {
+        bytes.extend_from_slice(state.memory.bytes());
+    }
     bytes.extend(xxh3_128(&bytes).to_le_bytes());
     bytes
+}
+
+fn version(layout: &Layout) -> u32 {
+    VERSIONS[usize::from(layout.has_state())]
 }
 
 /// The sequence that was saved, how many positions it holds, and how many it may. `layout` gives the model's layout for a
@@ -78,9 +87,9 @@ pub fn load(
     }
     let u32_at = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| content[at + i]));
     let u64_at = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| content[at + i]));
-    let version = u32_at(8);
-    if version != VERSION {
-        return Err(bad(format!("it is of version {version}, expected {VERSION}")));
+    let found_version = u32_at(8);
+    if !VERSIONS.contains(&found_version) {
+        return Err(bad(format!("it is of version {found_version}, expected {} or {}", VERSIONS[0], VERSIONS[1])));
     }
     if xxh3_128(content).to_le_bytes() != checksum {
         return Err(bad("its checksum does not fit: it is damaged or cut short".into()));
@@ -100,16 +109,22 @@ pub fn load(
     if found != shape(&layout) {
         return Err(bad(format!("its layout is {found:?}, expected {:?}", shape(&layout))));
     }
+    if found_version != version(&layout) {
+        return Err(bad(format!("it is of version {found_version}, expected {} for this model", version(&layout))));
+    }
     let (max_tokens, len) = (u64_at(48), u64_at(56));
-    let pages = &content[HEADER..];
-    let expected = len.div_ceil(CHUNK as u64).checked_mul(layout.page_bytes() as u64);
-    if max_tokens == 0 || len > max_tokens || max_tokens > u32::MAX.into() || expected != Some(pages.len() as u64) {
-        let held = pages.len();
+    let held = &content[HEADER..];
+    let state_bytes = if len > 0 { layout.state_bytes } else { 0 };
+    let pages = len.div_ceil(CHUNK as u64).checked_mul(layout.page_bytes() as u64);
+    let expected = pages.and_then(|pages| pages.checked_add(state_bytes as u64));
+    if max_tokens == 0 || len > max_tokens || max_tokens > u32::MAX.into() || expected != Some(held.len() as u64) {
+        let held = held.len();
         return Err(bad(format!("it says {len} of at most {max_tokens} positions, but has {held} bytes of them")));
     }
     let mut sequence = Sequence::pinned(layout);
     if len > 0 {
-        sequence.fill(pages)?;
+        let (pages, state) = held.split_at(held.len() - state_bytes);
+        sequence.fill(pages, state)?;
     }
     Ok((sequence, len as usize, max_tokens as usize))
 }
@@ -161,7 +176,7 @@ mod tests {
     const MODEL: u128 = 0x0123_4567_89ab_cdef;
 
     fn layout(format: KvFormat) -> Layout {
-        Layout { format, head_dim: 40, kv_heads: 2, layers: 3 }
+        Layout { format, head_dim: 40, kv_heads: 2, layers: 3, state_bytes: 0 }
     }
 
     fn origin(format: KvFormat) -> Origin {
@@ -203,6 +218,26 @@ mod tests {
                 assert_eq!(save(&origin(format), &sequence, len), bytes);
             }
         }
+    }
+
+    #[test]
+    fn a_recurrent_state_goes_along() {
+        let hybrid = |format| Layout { state_bytes: 40, ..layout(format) };
+        let origin = Origin { layout: hybrid(KvFormat::F16), ..origin(KvFormat::F16) };
+        let mut sequence = Sequence::pinned(origin.layout);
+        sequence.prepare(0, 70).unwrap();
+        let state = sequence.state.as_mut().and_then(std::sync::Arc::get_mut).unwrap();
+        state.memory.bytes_mut().fill(7);
+        let bytes = save(&origin, &sequence, 70);
+        let (loaded, found, _) = load(&bytes, MODEL, hybrid).unwrap();
+        assert_eq!((found, loaded.state.as_ref().unwrap().memory.bytes()), (70, &[7; 40][..]));
+        assert_eq!(save(&origin, &loaded, 70), bytes);
+        let empty = save(&origin, &Sequence::pinned(origin.layout), 0);
+        assert_eq!(load(&empty, MODEL, hybrid).unwrap().1, 0);
+        let refused = |bytes: &[u8]| load(bytes, MODEL, hybrid).err().expect("refused").to_string();
+        assert!(refused(&forged(bytes.clone(), 8, &[1])).contains("version 1, expected 2"));
+        assert!(refused(&forged(bytes, 56, &0u64.to_le_bytes())).contains("0 of at most 500 positions"));
+        assert!(load(&empty, MODEL, layout).is_err());
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::{
 };
 use std::time::Instant;
 
+/// Pages between the states that a long prompt leaves on its way, at least.
+const CHECKPOINT_PAGES: usize = 16;
+
 pub struct Generation {
     /// Prompt and answer so far; after a shift without the dropped middle.
     tokens: Vec<u32>,
@@ -25,6 +28,8 @@ pub struct Generation {
     started: bool,
     /// Full pages that others can find.
     published: usize,
+    /// Positions of the prompt after which its recurrent state is left for others, ascending.
+    checkpoints: Vec<usize>,
     /// It uses what others left, and leaves what others can use.
     shares: bool,
     sampler: Sampler,
@@ -99,6 +104,7 @@ impl Generation {
             done: 0,
             started: false,
             published: 0,
+            checkpoints: Vec::new(),
             shares: options.cache_prompt,
             sequence,
             sampler,
@@ -180,7 +186,13 @@ impl Generation {
     /// Position of the first token that is not in the cache, and how many can be computed next.
     pub fn pending(&self) -> (usize, usize) {
         let before_shift = self.is_full && !self.completes(1);
-        (self.done, self.tokens.len() - self.done - usize::from(before_shift))
+        let end = self.tokens.len() - usize::from(before_shift);
+        let end = self.next_checkpoint().unwrap_or(end);
+        (self.done, end - self.done)
+    }
+
+    fn next_checkpoint(&self) -> Option<usize> {
+        self.checkpoints.iter().copied().find(|&position| position > self.done)
     }
 
     /// Everything but the last token is computed, and there is no room after that.
@@ -235,7 +247,7 @@ impl Generation {
 
     /// Bytes that it needs to go on, those that it has included.
     pub fn needs(&self) -> u64 {
-        (self.room_for().div_ceil(CHUNK) * self.layout().page_bytes()) as u64
+        self.layout().sequence_bytes(self.room_for().div_ceil(CHUNK))
     }
 
     /// Its tokens and the next.
@@ -275,12 +287,16 @@ impl Generation {
         &self.tokens[..self.tokens.len() - 1]
     }
 
-    /// How far `other` has, or will soon have, the same tokens in the same form.
+    /// How far `other` has, or will soon have, the same tokens in the same form, and one can go on from there.
     pub fn common(&self, other: &Self) -> usize {
         if !(self.shares && other.shares && self.layout() == other.layout()) {
             return 0;
         }
-        self.findable().iter().zip(&other.tokens).take_while(|(a, b)| a == b).count()
+        let common = self.findable().iter().zip(&other.tokens).take_while(|(a, b)| a == b).count();
+        if !self.layout().has_state() {
+            return common;
+        }
+        other.checkpoints.iter().copied().filter(|&position| position <= common).max().unwrap_or(0)
     }
 
     /// What is known of its tokens, and how many: from the tree, or from a request that is running.
@@ -290,7 +306,8 @@ impl Generation {
         }
         let found = prefixes.find(self.layout(), &self.tokens, self.findable().len());
         let best = others
-            .filter(|other| other.started)
+            // A running request's state is not that of an earlier position; what it leaves on its way is in the tree.
+            .filter(|other| other.started && !self.layout().has_state())
             .map(|other| (self.common(other).min(other.done), other))
             .max_by_key(|&(common, _)| common);
         match best {
@@ -302,13 +319,35 @@ impl Generation {
     /// Begins with what is known of its tokens.
     pub fn adopt<'a>(&mut self, prefixes: &Prefixes, others: impl Iterator<Item = &'a Self>) {
         (self.sequence, self.done) = self.known(prefixes, others);
+        if self.shares && self.layout().has_state() {
+            self.checkpoints = self.plan_checkpoints(prefixes.known(self.layout(), self.findable()));
+        }
+    }
+
+    /// Where others may want to begin: at the end of what `known` tokens others had in common with this request, near the
+    /// end of the prompt, and now and then before it (the first two as in Marconi, Pan et al. 2024, arXiv 2411.19379). So
+    /// states take no more memory than the pages before them.
+    fn plan_checkpoints(&self, known: usize) -> Vec<usize> {
+        let layout = self.layout();
+        let step = CHUNK * layout.state_bytes.div_ceil(layout.page_bytes()).max(CHECKPOINT_PAGES);
+        let last = self.findable().len() / CHUNK * CHUNK;
+        let mut planned: Vec<usize> = (self.done..last).step_by(step).skip(1).map(|at| at / CHUNK * CHUNK).collect();
+        planned.extend([known / CHUNK * CHUNK, last].into_iter().filter(|&at| at > self.done));
+        planned.sort_unstable();
+        planned.dedup();
+        planned
     }
 
     /// Lets others find what is computed.
     fn publish(&mut self, prefixes: &Prefixes, ended: bool) {
         if self.shares && (ended || self.done / CHUNK > self.published) {
             self.published = self.done / CHUNK;
-            prefixes.add(&self.tokens[..self.done], &mut self.sequence, ended);
+            let state = match ended {
+                true => self.sequence.end_state(),
+                false if self.checkpoints.contains(&self.done) => self.sequence.checkpoint(),
+                false => None,
+            };
+            prefixes.add(&self.tokens[..self.done], &mut self.sequence, state, ended);
         }
     }
 

@@ -62,7 +62,7 @@ pub struct MemoryReport {
     pub context_length: usize,
     /// Of the file, which other processes that map it share.
     pub mapped: u64,
-    /// Of keys and values, by their type.
+    /// Of keys and values, by their type, and of recurrent states.
     pub kv_cache: [(KvType, u64); 3],
     /// About what a step computes in, without what the threads hold.
     pub scratch: u64,
@@ -155,12 +155,11 @@ fn describe(gguf: &Gguf, tokenizer: Option<&Tokenizer>) -> Result<Option<Tokeniz
 
 fn memory(gguf: &Gguf, network: &Network, context_length: Option<usize>) -> MemoryReport {
     let context_length = context_length.unwrap_or(network.params.context_length);
-    let pages = context_length.div_ceil(CHUNK) as u64;
+    let pages = context_length.div_ceil(CHUNK);
     MemoryReport {
         context_length,
         mapped: gguf.file_size(),
-        kv_cache: [KvType::F32, KvType::F16, KvType::Q8_0]
-            .map(|ty| (ty, pages.saturating_mul(network.layout(ty).page_bytes() as u64))),
+        kv_cache: [KvType::F32, KvType::F16, KvType::Q8_0].map(|ty| (ty, network.layout(ty).sequence_bytes(pages))),
         scratch: scratch(network, context_length),
     }
 }
@@ -171,6 +170,7 @@ fn scratch(network: &Network, context_length: usize) -> u64 {
     let params = &network.params;
     let rows = plan::ROWS.min(context_length) as u64;
     let attention = 2 * params.heads * params.head_dim + 2 * params.kv_heads * params.head_dim;
-    let row = 3 * params.embedding_length + attention + 2 * params.feed_forward_length * params.experts_used.max(1);
+    let mixer = params.recurrent.as_ref().map_or(0, |recurrent| recurrent.row_len()).max(attention);
+    let row = 3 * params.embedding_length + mixer + 2 * params.feed_forward_length * params.experts_used.max(1);
     4 * (rows * row as u64 + network.vocabulary_size() as u64)
 }

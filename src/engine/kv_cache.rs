@@ -72,8 +72,16 @@ impl KvCache {
         let (sequence, len) = {
             let _turn = self.turn.lock().unwrap_or_else(|e| e.into_inner());
             let state = &mut *self.lock();
+            let len = state.filled.iter().copied().min().unwrap_or(0);
+            if self.layout.has_state() && state.filled.iter().any(|&filled| filled != len) {
+                return Err(Error::InvalidArgument(
+                    "the layers of the KvCache hold different numbers of positions, and a recurrent state cannot be cut: \
+                     run all layers before save()"
+                        .into(),
+                ));
+            }
             // Shared: whoever writes from now on writes to a copy.
-            (state.sequence.here()?.clone(), state.filled.iter().copied().min().unwrap_or(0))
+            (state.sequence.here()?.clone(), len)
         };
         let id: ModelId = self.model_id.parse()?;
         let origin = Origin { model: id.0, layout: self.layout, max_tokens: self.max_tokens as u64 };
@@ -101,9 +109,16 @@ impl KvCache {
         self.len() == 0
     }
 
-    /// Forgets positions from `len` on. An error while a layer runs on this cache. Cheap.
+    /// Forgets positions from `len` on; of a model with recurrent layers all or none. An error while a layer runs on this
+    /// cache. Cheap.
     pub fn truncate(&self, len: usize) -> Result<(), Error> {
         let state = &mut *self.lock();
+        if self.layout.has_state() && len > 0 && state.filled.iter().any(|&filled| filled > len) {
+            return Err(Error::Unsupported(format!(
+                "the KvCache of a model with recurrent layers cannot go back to {len} positions: truncate it to 0, or fork() \
+                 it where it is to be continued from"
+            )));
+        }
         state.sequence.here()?.truncate(len);
         state.filled.iter_mut().for_each(|filled| *filled = len.min(*filled));
         Ok(())
@@ -153,10 +168,15 @@ impl KvCache {
             };
             sequence
         };
-        let result = sequence.prepare(position, end).map_err(Error::from).and_then(|()| f(&sequence));
+        let prepared = sequence.prepare(position, end).map_err(Error::from);
+        let was_prepared = prepared.is_ok();
+        let result = prepared.and_then(|()| f(&sequence));
+        let computed = result.is_ok() || !was_prepared;
         let state = &mut *self.lock();
         if matches!(state.sequence, Content::Lent) {
-            state.sequence = Content::Here(sequence);
+            let is_whole = computed || !self.layout.has_state();
+            // A recurrent state that was left on the way to the next position is of no use.
+            state.sequence = if is_whole { Content::Here(sequence) } else { Content::Disposed };
             if result.is_ok() {
                 state.filled[layer] = end;
             }

@@ -2,7 +2,7 @@
 use super::{Error, KvCache, KvType, Loaded, process::team};
 use crate::{
     cache::Sequence,
-    kernels::attention::{Layout, Span},
+    kernels::attention::Span,
     model::{Batch, Network, Scratch},
 };
 use std::sync::Arc;
@@ -65,7 +65,7 @@ pub fn forward_layer(
     model.gguf.check_unchanged()?;
     let Some(cache) = cache else {
         // The same arithmetic with a cache of one layer that is thrown away.
-        let layout = Layout { layers: 1, ..network.layout(KvType::default()) };
+        let layout = network.layout_of(KvType::default(), layer..layer + 1);
         let mut sequence = Sequence::new(layout, position);
         sequence.prepare(position, end)?;
         run_layer(network, layer, layer, &mut hidden, position, &sequence, limit)?;
@@ -95,14 +95,16 @@ fn run_layer(
     context: usize,
 ) -> Result<(), Error> {
     let (team, n) = (team(), network.params.embedding_length);
-    let mut pages = Vec::new();
+    let (mut pages, mut states) = (Vec::new(), Vec::new());
     sequence.addresses(&mut pages);
+    sequence.state_address(&mut states);
     let mut scratch = Scratch::default();
     for (i, piece) in hidden.chunks_mut(ROWS_AT_ONCE * n).enumerate() {
         let rows = piece.len() / n;
         let start = position + i * ROWS_AT_ONCE;
         let spans = [Span { rows: 0..rows, position: start, origin: sequence.origin(), first_page: 0 }];
-        let batch = Batch { spans: &spans, pages: &pages, layout: sequence.layout(), first_layer, context };
+        let layout = sequence.layout();
+        let batch = Batch { spans: &spans, pages: &pages, states: &states, layout, first_layer, context };
         scratch.hidden.get::<f32>(piece.len()).copy_from_slice(piece);
         network.layers(&team, &batch, layer..layer + 1, &mut scratch, &|| false)?;
         piece.copy_from_slice(scratch.hidden.get(piece.len()));

@@ -190,6 +190,13 @@ fn check(model: &Loaded, options: &GenerateOptions) -> Result<(), Error> {
     if let Some((token, _)) = options.logit_bias.iter().find(|(token, _)| *token as usize >= size) {
         return Err(Error::InvalidArgument(format!("logitBias names token {token}, but the model has {size} tokens")));
     }
+    if options.overflow == Overflow::Shift && network.has_state() {
+        return Err(Error::Unsupported(format!(
+            "overflow: 'shift' is not supported for architecture '{}': the state of its recurrent layers cannot be moved to \
+             other positions",
+            network.params.architecture
+        )));
+    }
     if options.stop.iter().any(String::is_empty) {
         return Err(Error::InvalidArgument("stop holds an empty string, expected text".into()));
     }

@@ -129,7 +129,7 @@ impl Loop {
         let network = model.network()?;
         let layout = network.layout(format);
         let begun = Instant::now();
-        let (mut tokens, mut spans, mut pages) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut tokens, mut spans, mut pages, mut states) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         // The batch's rows whose logits are wanted.
         let mut wanted = Vec::new();
         for &(i, n) in members {
@@ -139,6 +139,7 @@ impl Loop {
             tokens.extend_from_slice(generation.rows(n));
             spans.push(Span { rows: first_row..tokens.len(), position, origin: 0, first_page: pages.len() });
             generation.sequence().addresses(&mut pages);
+            generation.sequence().state_address(&mut states);
             if generation.completes(n) {
                 wanted.push(tokens.len() as u32 - 1);
             }
@@ -148,7 +149,7 @@ impl Loop {
         let stop = || model.scheduler.is_closed() || members.iter().all(|&(i, _)| running[i].is_cancelled());
         let team = team();
         let context = network.params.context_length;
-        let batch = Batch { spans: &spans, pages: &pages, layout, first_layer: 0, context };
+        let batch = Batch { spans: &spans, pages: &pages, states: &states, layout, first_layer: 0, context };
         network.embed(&team, &tokens, &mut self.scratch)?;
         match network.layers(&team, &batch, 0..network.params.layers, &mut self.scratch, &stop) {
             Ok(()) => {}

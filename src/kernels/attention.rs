@@ -20,13 +20,16 @@ pub struct Span {
     pub first_page: usize,
 }
 
-/// What heads look like and where the cache keeps them.
+/// What heads look like and where the cache keeps them, and the size of what it keeps beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     pub format: KvFormat,
     pub head_dim: usize,
     pub kv_heads: usize,
+    /// Layers with keys and values.
     pub layers: usize,
+    /// Of a sequence's recurrent state; 0: none of its layers has one.
+    pub state_bytes: usize,
 }
 
 impl Span {
@@ -40,6 +43,16 @@ impl Layout {
     /// Bytes of a page: [`CHUNK`] positions of all layers.
     pub fn page_bytes(&self) -> usize {
         self.layers * self.kv_heads * 2 * self.format.head_bytes(self.head_dim)
+    }
+
+    /// Bytes of a sequence of so many pages.
+    pub fn sequence_bytes(&self, pages: usize) -> u64 {
+        (pages as u64).saturating_mul(self.page_bytes() as u64).saturating_add(self.state_bytes as u64)
+    }
+
+    /// Does a sequence have a recurrent state, which nobody can take back to an earlier position?
+    pub fn has_state(&self) -> bool {
+        self.state_bytes > 0
     }
 
     /// Offset of a head's keys in a page; its values follow.

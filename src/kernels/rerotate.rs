@@ -74,7 +74,7 @@ mod tests {
 
     /// Keys of a page, as they are for a position and a rotation.
     fn keys(format: KvFormat, rotation: Rotation, first: usize) -> Vec<u8> {
-        let layout = Layout { format, head_dim: 40, kv_heads: 2, layers: 2 };
+        let layout = Layout { format, head_dim: 40, kv_heads: 2, layers: 2, state_bytes: 0 };
         let mut page = vec![0u8; layout.page_bytes()];
         for slot in 0..CHUNK {
             for head in 0..layout.kv_heads {
@@ -106,7 +106,7 @@ mod tests {
                 let mut moved = keys(format, rotation, 1024);
                 let before = moved.clone();
                 let expected = keys(format, rotation, 64);
-                let layout = Layout { format, head_dim: 40, kv_heads: 2, layers: 2 };
+                let layout = Layout { format, head_dim: 40, kv_heads: 2, layers: 2, state_bytes: 0 };
                 let (cos, sin) = table(-960.0);
                 let pages = [Page(moved.as_mut_ptr())];
                 let phase = Rerotate { tier: tier(), pages: &pages, layout, layer: 1, rotation, cos: &cos, sin: &sin };

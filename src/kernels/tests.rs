@@ -126,7 +126,7 @@ proptest! {
                         (tier.layer_norm)(&x[..len], &w[..len], bias, eps, &mut norm);
                         all.extend(bits(&norm));
                     }
-                    for kind in [Glu::Silu, Glu::Gelu, Glu::Oai] {
+                    for kind in [Glu::Silu, Glu::Gelu, Glu::Sigmoid, Glu::Oai] {
                         (tier.glu)(kind, &x[..len], &w[..len], &mut norm);
                         all.extend(bits(&norm));
                     }
@@ -136,6 +136,14 @@ proptest! {
                     norm.copy_from_slice(&x[..len]);
                     (tier.soft_cap)(0.01 + 100.0 * eps, &mut norm);
                     all.extend(bits(&norm));
+                    let (mut state, mut found) = (w[..6 * len].to_vec(), [0.0; 6]);
+                    for (i, decay) in [0.9, 0.1, 1.0].into_iter().enumerate() {
+                        let (query, key) = (&w[i * len..(i + 1) * len], &x[i * len..(i + 1) * len]);
+                        let token = DeltaToken { query, key, value: &w[..6], decay, beta: 0.5 + eps };
+                        (tier.delta_rule)(&mut state, &token, &mut found);
+                        all.extend(bits(&found));
+                    }
+                    all.extend(bits(&state));
                     (tier.quantize_256)(&x, &mut a);
                     (tier.quantize_32)(&x, &mut b);
                 }
@@ -160,7 +168,7 @@ fn attention(
     window: Option<usize>,
 ) -> Vec<f32> {
     let (heads, kv_heads) = (6, 2);
-    let layout = Layout { format, head_dim, kv_heads, layers: 2 };
+    let layout = Layout { format, head_dim, kv_heads, layers: 2, state_bytes: 0 };
     let mut memory = vec![vec![0u64; layout.page_bytes().div_ceil(8)]; n.div_ceil(CHUNK)];
     let pages: Vec<Page> = memory.iter_mut().map(|page| Page(page.as_mut_ptr().cast())).collect();
     let noise = |seed: usize, i: usize| ((i * 7919 + seed * 104729) % 2003) as f32 / 500.0 - 2.0;

@@ -21,6 +21,8 @@ pub struct Family {
     pub activation: Activation,
     /// The weights of the chosen experts are scaled to sum to 1.
     pub weights_sum_to_one: bool,
+    /// Experts are chosen by their sigmoid and a learned bias, not by softmax.
+    pub choice_bias: bool,
     /// Attention sinks: a learned logit per head.
     pub sinks: bool,
     /// Embeddings are multiplied by the root of their length.
@@ -35,6 +37,24 @@ pub struct Family {
     pub scaled_by_width: Option<usize>,
     /// Queries may grow with their position (key `attention.temperature_scale`).
     pub temperature: bool,
+    /// What layers without attention have in its place.
+    pub recurrent: Recurrent,
+    /// Each head's query comes with a gate for what the head attends to.
+    pub gated_attention: bool,
+    /// Rotations come in interleaved sections for images and text, which turn alike where there is only text.
+    pub rope_sections: bool,
+    /// The tensor of the norm before the output matrix.
+    pub output_norm: &'static str,
+}
+
+/// Layers that keep a state of fixed size instead of keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recurrent {
+    None,
+    /// A gated short convolution, in layers that the file gives no key/value heads.
+    ShortConv,
+    /// A gated delta net, in all layers but every n-th (key `full_attention_interval`) or those that the file lists.
+    DeltaNet,
 }
 
 /// Where a layer's norms are.
@@ -86,6 +106,7 @@ pub enum LocalRope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
     None,
+    All,
     /// All layers but every n-th have one, if the file says nothing else.
     AllBut(usize),
     /// As `AllBut`, of 4096 positions if the file says nothing else.
@@ -136,6 +157,7 @@ const LLAMA: Family = Family {
     window: Window::None,
     activation: Activation::Gated(Glu::Silu),
     weights_sum_to_one: true,
+    choice_bias: false,
     sinks: false,
     root_embedding: false,
     multipliers: false,
@@ -143,6 +165,10 @@ const LLAMA: Family = Family {
     soft_caps: [None; 2],
     scaled_by_width: None,
     temperature: false,
+    recurrent: Recurrent::None,
+    gated_attention: false,
+    rope_sections: false,
+    output_norm: "output_norm",
 };
 
 const QWEN2: Family = Family { architecture: "qwen2", rotation: Rotation::Halves, ..LLAMA };
@@ -174,6 +200,25 @@ const COMMAND_R: Family = Family {
     qk_norm: QkNorm::EachHeadIfPresent,
     logit_scale: LogitScale::Multiply,
     ..LLAMA
+};
+
+const LFM2: Family = Family {
+    architecture: "lfm2",
+    qk_norm: QkNorm::Heads,
+    rotation: Rotation::Halves,
+    window: Window::All,
+    recurrent: Recurrent::ShortConv,
+    output_norm: "token_embd_norm",
+    ..LLAMA
+};
+
+const QWEN35: Family = Family {
+    architecture: "qwen35",
+    ffn_norm: "post_attention_norm",
+    recurrent: Recurrent::DeltaNet,
+    gated_attention: true,
+    rope_sections: true,
+    ..QWEN3
 };
 
 /// Families that run.
@@ -254,4 +299,8 @@ pub static FAMILIES: &[Family] = &[
         ..LLAMA
     },
     Family { architecture: "glm4", block: Block::Both, ..LLAMA },
+    LFM2,
+    Family { architecture: "lfm2moe", choice_bias: true, ..LFM2 },
+    QWEN35,
+    Family { architecture: "qwen35moe", ..QWEN35 },
 ];

@@ -4,13 +4,14 @@
 //! API of the package calls the same functions one layer at a time.
 use super::{
     Network,
-    layer::FeedForward,
+    layer::{Attention, DeltaNet, FeedForward, Mixer, ShortConv},
     weights::{Linear, Matrix, NormWeight},
 };
 use crate::{
     compute::{Aligned, Phase, Shared, Stopped, Team},
     kernels::{
-        InputBuffer, Inputs, KvFormat, Lookup, Matmul, Needs, Norm, Page, Part, Prepare, Residual, ScaleAndCap, Weight,
+        self as kernels, Around, GateRows, InputBuffer, Inputs, KvFormat, Lookup, Matmul, Needs, Norm, Page, Part,
+        Prepare, Residual, ScaleAndCap, Weight,
         attention::{Attend, Layout, Rotation, RotationTable, Span, Store, Task, tasks},
         tier,
     },
@@ -22,8 +23,10 @@ pub struct Batch<'a> {
     /// Cover the rows in order.
     pub spans: &'a [Span],
     pub pages: &'a [Page],
+    /// The recurrent state of each span's sequence; none in models without one.
+    pub states: &'a [Page],
     pub layout: Layout,
-    /// Layer of the model that the pages' first layer is.
+    /// Layer of the model that pages and states begin with.
     pub first_layer: usize,
     /// Positions that the sequences may grow to: some families rotate long sequences in another way.
     pub context: usize,
@@ -42,18 +45,20 @@ pub struct Scratch {
     branch: Aligned,
     /// One table for each kind of rotation.
     rotations: [Aligned; 2],
-    attention: AttentionScratch,
+    mixer: MixerScratch,
     feed_forward: super::feed_forward::Scratch,
     normed: InputBuffer,
     pub logits: Aligned,
 }
 
 #[derive(Default)]
-struct AttentionScratch {
+struct MixerScratch {
+    /// Queries, or what a convolution begins with.
     queries: Aligned,
     keys: Aligned,
     values: Aligned,
-    attended: Aligned,
+    mixed: Aligned,
+    gate: Aligned,
     input: InputBuffer,
     output: InputBuffer,
 }
@@ -85,8 +90,20 @@ pub struct Stream<'a> {
 impl Network {
     /// The layout of the cache's pages for this model.
     pub fn layout(&self, format: KvFormat) -> Layout {
+        self.layout_of(format, 0..self.params.layers)
+    }
+
+    /// Has it layers whose state cannot be taken back to an earlier position?
+    pub fn has_state(&self) -> bool {
+        self.params.state_len(0..self.params.layers) > 0
+    }
+
+    /// The same for some layers alone.
+    pub fn layout_of(&self, format: KvFormat, layers: Range<usize>) -> Layout {
         let params = &self.params;
-        Layout { format, head_dim: params.head_dim, kv_heads: params.kv_heads, layers: params.layers }
+        let state_bytes = params.state_len(layers.clone()) * size_of::<f32>();
+        let layers = params.attention_layers(layers);
+        Layout { format, head_dim: params.head_dim, kv_heads: params.kv_heads, layers, state_bytes }
     }
 
     /// `scratch.hidden` = embedding rows of the tokens.
@@ -125,7 +142,7 @@ impl Network {
         Ok(())
     }
 
-    /// One layer: `x += attention(norm(x))`, then `x += feed_forward(norm(x))`; or both of one `norm(x)`.
+    /// One layer: `x += attention(norm(x))` (or what the layer has in its place), then `x += feed_forward(norm(x))`; or both of one `norm(x)`.
     fn layer(
         &self,
         runner: Runner,
@@ -136,10 +153,16 @@ impl Network {
     ) -> Result<(), Stopped> {
         let layer = &self.weights.layers[index];
         let len = batch.rows() * self.params.embedding_length;
-        let Scratch { hidden, branch, rotations, attention, feed_forward, .. } = scratch;
+        let Scratch { hidden, branch, rotations, mixer, feed_forward, .. } = scratch;
         let stream = Stream { hidden: Shared::new(hidden.get(len)), branch: Shared::new(branch.get(len)) };
         let mut phases = Phases::new();
-        let normed = self.attention(batch, index, tasks, rotations, stream, attention, &mut phases);
+        let normed = match &layer.mixer {
+            Mixer::Attention(attention) => {
+                self.attention(attention, batch, index, tasks, rotations, stream, mixer, &mut phases)
+            }
+            Mixer::ShortConv(conv) => self.short_conv(conv, batch, index, stream, mixer, &mut phases),
+            Mixer::DeltaNet(net) => self.delta_net(net, batch, index, stream, mixer, &mut phases),
+        };
         match &layer.ffn {
             FeedForward::Experts(mixture) => self.experts(runner, mixture, layer, stream, feed_forward, phases),
             FeedForward::Dense(dense) => {
@@ -153,22 +176,24 @@ impl Network {
     #[allow(clippy::too_many_arguments)] // the parts of one scratch memory, borrowed one by one
     fn attention<'a>(
         &'a self,
+        attention: &'a Attention,
         batch: &'a Batch,
         index: usize,
         tasks: &'a [Task],
         rotations: &'a mut [Aligned; 2],
         stream: Stream<'a>,
-        scratch: &'a mut AttentionScratch,
+        scratch: &'a mut MixerScratch,
         phases: &mut Phases<'a>,
     ) -> Inputs<'a> {
         let (tier, params, layer) = (tier(), &self.params, &self.weights.layers[index]);
         let (rows, n) = (batch.rows(), params.embedding_length);
         let (query_len, kv_len) = (params.heads * params.head_dim, params.kv_heads * params.head_dim);
-        let AttentionScratch { queries, keys, values, attended, input, output } = scratch;
+        let MixerScratch { queries, keys, values, mixed, gate, input, output } = scratch;
         let queries = Shared::new(queries.get(rows * query_len));
         let keys = Shared::new(keys.get(rows * kv_len));
         let values = Shared::new(values.get(rows * kv_len));
-        let attended = Shared::new(attended.get(rows * query_len));
+        let attended = Shared::new(mixed.get(rows * query_len));
+        let gate = Shared::new(gate.get(if attention.gate.is_empty() { 0 } else { rows * query_len }));
         let (rotation, pairs, table) = match self.ropes.of(index, params) {
             Some(kind) => {
                 let pairs = self.ropes.kinds[kind].frequencies(batch.context).len();
@@ -177,16 +202,23 @@ impl Network {
             None => (Rotation::None, 0, Shared::new(&mut [][..])),
         };
 
-        let mut needs = self.needs(&[&layer.attn_q.weight, &layer.attn_k.weight, &layer.attn_v.weight]);
+        let [attn_k, attn_v] = [&attention.attn_k, &attention.attn_v];
+        let mut needs = self.needs(&[&attention.attn_q[0].weight, &attn_k.weight, &attn_v.weight]);
         if let (true, FeedForward::Dense(dense)) = (layer.parallel, &layer.ffn) {
             needs = needs.and(dense.needs(self));
         }
         let normed = input.inputs(tier, rows, n, needs);
         phases.push(Box::new(self.prepare(stream.hidden, layer.attn_norm.as_ref(), normed)));
-        let qkv = [(&layer.attn_q, queries), (&layer.attn_k, keys), (&layer.attn_v, values)];
-        let qkv = qkv.map(|(linear, out)| self.linear(linear, out));
-        phases.push(Box::new(Matmul::new(tier, normed, qkv.into())));
-        let cached = index - batch.first_layer;
+        let mut qkv = vec![self.linear(attn_k, keys), self.linear(attn_v, values)];
+        for (linears, out) in [(&attention.attn_q, queries), (&attention.gate, gate)] {
+            qkv.extend(linears.iter().scan(0, |at, linear| {
+                let part = self.linear(linear, out.part(*at..out.len()));
+                *at += linear.weight.rows();
+                Some(Part { stride: query_len, ..part })
+            }));
+        }
+        phases.push(Box::new(Matmul::new(tier, normed, qkv)));
+        let cached = params.attention_layers(batch.first_layer..index);
         phases.push(Box::new(Store {
             tier,
             spans: batch.spans,
@@ -197,7 +229,7 @@ impl Network {
             queries,
             keys,
             values,
-            norms: layer.qk_norm.as_ref().map(|[q, k]| [self.norm(q), self.norm(k)]),
+            norms: attention.qk_norm.as_ref().map(|[q, k]| [self.norm(q), self.norm(k)]),
             norm_rows: self.family.norms_rows(),
             rotation,
             table,
@@ -215,13 +247,110 @@ impl Network {
             heads: params.heads,
             window: params.window(index),
             softcap: params.attention_cap,
-            sinks: layer.attn_sinks.as_deref(),
+            sinks: attention.attn_sinks.as_deref(),
             queries,
             out: attended,
         }));
-        let mixed = output.inputs(tier, rows, query_len, self.needs(&[&layer.attn_output.weight]));
+        if !attention.gate.is_empty() {
+            phases.push(Box::new(GateRows { tier, gate, values: attended, cols: query_len }));
+        }
+        let mixed = output.inputs(tier, rows, query_len, self.needs(&[&attention.attn_output.weight]));
         phases.push(Box::new(self.prepare(attended, None, mixed)));
-        self.project(&layer.attn_output, mixed, layer.attn_post_norm.as_ref(), stream, phases);
+        self.project(&attention.attn_output, mixed, layer.attn_post_norm.as_ref(), stream, phases);
+        normed
+    }
+
+    /// A gated short convolution in the place of attention (LFM2). What it gives back is its normed input.
+    fn short_conv<'a>(
+        &'a self,
+        conv: &'a ShortConv,
+        batch: &'a Batch,
+        index: usize,
+        stream: Stream<'a>,
+        scratch: &'a mut MixerScratch,
+        phases: &mut Phases<'a>,
+    ) -> Inputs<'a> {
+        let (tier, params, layer) = (tier(), &self.params, &self.weights.layers[index]);
+        let (rows, n) = (batch.rows(), params.embedding_length);
+        let MixerScratch { queries, mixed, input, output, .. } = scratch;
+        let (source, out) = (Shared::new(queries.get(rows * 3 * n)), Shared::new(mixed.get(rows * n)));
+        let normed = input.inputs(tier, rows, n, self.needs(&[&conv.in_proj.weight]));
+        phases.push(Box::new(self.prepare(stream.hidden, layer.attn_norm.as_ref(), normed)));
+        phases.push(Box::new(Matmul::new(tier, normed, vec![self.linear(&conv.in_proj, source)])));
+        phases.push(Box::new(kernels::ShortConv {
+            tier,
+            around: Around::Gates,
+            spans: batch.spans,
+            states: batch.states,
+            state_at: params.state_len(batch.first_layer..index),
+            weight: &conv.conv,
+            channels: n,
+            source,
+            out,
+        }));
+        let mixed = output.inputs(tier, rows, n, self.needs(&[&conv.out_proj.weight]));
+        phases.push(Box::new(self.prepare(out, None, mixed)));
+        self.project(&conv.out_proj, mixed, layer.attn_post_norm.as_ref(), stream, phases);
+        normed
+    }
+
+    /// A gated delta net in the place of attention (Qwen3.5). What it gives back is its normed input.
+    fn delta_net<'a>(
+        &'a self,
+        net: &'a DeltaNet,
+        batch: &'a Batch,
+        index: usize,
+        stream: Stream<'a>,
+        scratch: &'a mut MixerScratch,
+        phases: &mut Phases<'a>,
+    ) -> Inputs<'a> {
+        let (tier, params, layer) = (tier(), &self.params, &self.weights.layers[index]);
+        let (rows, n, shape) = (batch.rows(), params.embedding_length, net.shape);
+        let (qkv_len, value_len) = (shape.qkv_len(), shape.value_len());
+        let MixerScratch { queries, keys, values, mixed, gate, input, output } = scratch;
+        let source = Shared::new(queries.get(rows * qkv_len));
+        let qkv = Shared::new(keys.get(rows * qkv_len));
+        let of_heads = Shared::new(values.get(rows * 2 * shape.value_heads));
+        let [alpha, beta] = [0, 1].map(|i| of_heads.part(i * of_heads.len() / 2..(i + 1) * of_heads.len() / 2));
+        let (gate, out) = (Shared::new(gate.get(rows * value_len)), Shared::new(mixed.get(rows * value_len)));
+        let products =
+            [(&net.attn_qkv, source), (&net.attn_gate, gate), (&net.ssm_alpha, alpha), (&net.ssm_beta, beta)];
+        let needs = self.needs(&products.map(|(linear, _)| &linear.weight));
+        let normed = input.inputs(tier, rows, n, needs);
+        phases.push(Box::new(self.prepare(stream.hidden, layer.attn_norm.as_ref(), normed)));
+        let products = products.map(|(linear, out)| self.linear(linear, out));
+        phases.push(Box::new(Matmul::new(tier, normed, products.into())));
+        let state_at = params.state_len(batch.first_layer..index);
+        phases.push(Box::new(kernels::ShortConv {
+            tier,
+            around: Around::Silu,
+            spans: batch.spans,
+            states: batch.states,
+            state_at,
+            weight: &net.ssm_conv1d,
+            channels: qkv_len,
+            source,
+            out: qkv,
+        }));
+        phases.push(Box::new(kernels::DeltaNet {
+            tier,
+            spans: batch.spans,
+            states: batch.states,
+            state_at: state_at + net.ssm_conv1d.len() - qkv_len,
+            shape,
+            eps: params.norm_eps,
+            qkv,
+            alpha,
+            beta,
+            ssm_dt: &net.ssm_dt,
+            ssm_a: &net.ssm_a,
+            norm: self.norm(&net.ssm_norm),
+            gate,
+            out,
+        }));
+        let mixed = output.inputs(tier, rows, value_len, self.needs(&[&net.ssm_out.weight]));
+        phases.push(Box::new(self.prepare(out, None, mixed)));
+        self.project(&net.ssm_out, mixed, layer.attn_post_norm.as_ref(), stream, phases);
         normed
     }
 

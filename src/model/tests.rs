@@ -35,7 +35,10 @@ fn owned(value: &Json) -> Owned {
     match value {
         Json::Bool(value) => Owned::Bool(*value),
         Json::String(value) => Owned::str(value),
-        Json::Array(values) => Owned::Array(7, values.iter().map(owned).collect()),
+        Json::Array(values) => {
+            let values: Vec<_> = values.iter().map(owned).collect();
+            Owned::Array(values[0].type_id(), values)
+        }
         value => value.as_u64().map_or_else(|| Owned::F32(value.as_f64().unwrap() as f32), |n| Owned::U32(n as u32)),
     }
 }
@@ -73,11 +76,13 @@ fn logits(network: &Network, team: &Team, ids: &[u32], context: usize, at_once: 
     let layout = network.layout(KvFormat::F32);
     let memory: Vec<_> = ids.chunks(64).map(|_| PageMemory::new(layout.page_bytes()).unwrap()).collect();
     let pages: Vec<_> = memory.iter().map(|page| page.address()).collect();
+    let state = layout.has_state().then(|| PageMemory::new(layout.state_bytes).unwrap());
+    let states: Vec<_> = state.iter().map(|state| state.address()).collect();
     let mut scratch = Scratch::default();
     let mut found = Vec::new();
     for (i, ids) in ids.chunks(at_once).enumerate() {
         let spans = [Span { rows: 0..ids.len(), position: i * at_once, origin: 0, first_page: 0 }];
-        let batch = Batch { spans: &spans, pages: &pages, layout, first_layer: 0, context };
+        let batch = Batch { spans: &spans, pages: &pages, states: &states, layout, first_layer: 0, context };
         let rows: Vec<u32> = (0..ids.len() as u32).collect();
         network.embed(team, ids, &mut scratch).unwrap();
         network.layers(team, &batch, 0..network.params.layers, &mut scratch, &|| false).unwrap();

@@ -99,7 +99,7 @@ impl Weights {
         for i in 0..params.layers {
             layers.push(super::layer::Layer::find(&find, params, family, i)?);
         }
-        let output_norm = find.norm("output_norm", &[n])?;
+        let output_norm = find.norm(family.output_norm, &[n])?;
         find.refuse_others(params)?;
         Ok(Self { token_embedding, layers, output_norm, output })
     }

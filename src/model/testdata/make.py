@@ -36,15 +36,17 @@ def weights(name: str, count: int, mean: float, spread: float) -> np.ndarray:
 
 
 class Case:
-    """A model in the making: `norm` is rms or layer, `pre`/`post` say which norms a layer has."""
+    """A model in the making. `mixers`: a letter for each layer, `a` for attention, another for a recurrent one."""
 
-    def __init__(self, name, arch, n=24, layers=2, heads=4, kv_heads=2, head_dim=None, ff=40, eps=1e-3, **keys):
+    def __init__(self, name, arch, n=24, layers=2, heads=4, kv_heads=2, head_dim=None, ff=40, eps=1e-3, mixers=None, **keys):
+        layers = len(mixers) if mixers else layers
         self.name, self.arch, self.layers, self.keys, self.tensors = name, arch, layers, [], []
+        self.mixers, self.only = mixers, None
         self.n, self.ff, self.d, self.heads, self.kv_heads = n, ff, head_dim or n // heads, heads, kv_heads
         for key, value in dict(context_length=CONTEXT, embedding_length=n, block_count=layers, feed_forward_length=ff).items():
             self.key(key, value)
         self.key("attention.head_count", heads)
-        self.key("attention.head_count_kv", kv_heads)
+        self.key("attention.head_count_kv", [kv_heads * (kind == "a") for kind in mixers] if arch.startswith("lfm2") else kv_heads)
         if head_dim:
             self.key("attention.key_length", head_dim)
             self.key("attention.value_length", head_dim)
@@ -54,16 +56,27 @@ class Case:
         for key, value in keys.items():
             self.key(key.replace("__", "."), value)
         self.tensor("token_embd.weight", VOCABULARY, n)
-        self.norm("output_norm", n, bias=arch in ("phi2", "stablelm", "starcoder2"))
+        self.norm("token_embd_norm" if arch.startswith("lfm2") else "output_norm", n, bias=arch in ("phi2", "stablelm", "starcoder2"))
 
     def key(self, name, value):
         self.keys.append([f"{self.arch}.{name}", value])
 
+    def on(self, only):
+        """What follows is of the layers with this letter, or with these numbers; of all again after `None`."""
+        self.only = [i for i, mixer in enumerate(self.mixers) if mixer == only] if isinstance(only, str) else only
+        return self
+
     def tensor(self, name, *shape):
+        if "*" in name and self.only:
+            for layer in self.only:
+                self.tensor(name.replace("*", str(layer)), *shape)
+            return
         if "_norm.weight" in name:
             mean, spread = 1, 0.4
         elif name == "token_embd.weight":
             mean, spread = 0, 1.5
+        elif name.endswith("ssm_a"):
+            mean, spread = -0.6, 0.5
         elif name.endswith(".bias") or "sinks" in name:
             mean, spread = 0.1, 0.5
         else:
@@ -84,13 +97,13 @@ class Case:
         self.linear("output", VOCABULARY, self.n, bias)
         return self
 
-    def attention(self, bias=False, out_bias=False, fused=False, qk_norm=None):
+    def attention(self, bias=False, out_bias=False, fused=False, qk_norm=None, gated=False):
         queries, keys = self.heads * self.d, self.kv_heads * self.d
         if fused:
             self.linear("blk.*.attn_qkv", queries + 2 * keys, self.n, bias)
         else:
             for part, rows in (("q", queries), ("k", keys), ("v", keys)):
-                self.linear(f"blk.*.attn_{part}", rows, self.n, bias)
+                self.linear(f"blk.*.attn_{part}", rows * (2 if gated and part == "q" else 1), self.n, bias)
         shapes = {"heads": [(self.d,)] * 2, "rows": [(queries,), (keys,)],
                   "each": [(self.heads, self.d), (self.kv_heads, self.d)]}.get(qk_norm, [])
         for part, shape in zip("qk", shapes):
@@ -124,6 +137,30 @@ class Case:
                 self.tensor(f"blk.*.ffn_{part}_shexp.weight", *shape)
             if shared_gate:
                 self.tensor("blk.*.ffn_gate_inp_shexp.weight", self.n)
+        return self
+
+    def shortconv(self, kernel):
+        self.key("shortconv.l_cache", kernel)
+        self.linear("blk.*.shortconv.in_proj", 3 * self.n, self.n)
+        self.tensor("blk.*.shortconv.conv.weight", self.n, kernel)
+        self.linear("blk.*.shortconv.out_proj", self.n, self.n)
+        return self
+
+    def delta_net(self, kernel, dim, key_heads, value_heads):
+        values = dim * value_heads
+        qkv = 2 * dim * key_heads + values
+        for key, value in (("conv_kernel", kernel), ("state_size", dim), ("group_count", key_heads),
+                           ("time_step_rank", value_heads), ("inner_size", values)):
+            self.key(f"ssm.{key}", value)
+        self.linear("blk.*.attn_qkv", qkv, self.n)
+        self.linear("blk.*.attn_gate", values, self.n)
+        self.tensor("blk.*.ssm_conv1d.weight", qkv, kernel)
+        self.tensor("blk.*.ssm_dt.bias", value_heads)
+        self.tensor("blk.*.ssm_a", value_heads)
+        self.linear("blk.*.ssm_alpha", value_heads, self.n)
+        self.linear("blk.*.ssm_beta", value_heads, self.n)
+        self.norm("blk.*.ssm_norm", dim)
+        self.linear("blk.*.ssm_out", self.n, values)
         return self
 
     def sinks(self):
@@ -185,6 +222,34 @@ def cases():
     yield (Case("exaone4 of 64 layers", "exaone4", n=12, layers=64, heads=3, kv_heads=1, ff=16, attention__sliding_window=9)
            .norms(*POST).attention(qk_norm="heads").dense().output())
     yield (Case("glm4", "glm4", head_dim=12, rope__dimension_count=6).norms(*ALL).attention(True).dense(fused=True).output())
+
+    yield (Case("lfm2", "lfm2", mixers="ccacca").norms(*PRE).on("c").shortconv(3).on("a").attention(qk_norm="heads")
+           .on(None).dense())
+    yield (Case("lfm2, a long convolution", "lfm2", n=130, heads=5, kv_heads=5, mixers="acac", rope__freq_base=1e3)
+           .norms(*PRE).on("c").shortconv(5).on("a").attention(qk_norm="heads").on(None).dense().output())
+    yield (Case("lfm2, two inputs", "lfm2", n=30, heads=3, kv_heads=1, mixers="ccca")
+           .norms(*PRE).on("c").shortconv(2).on("a").attention(qk_norm="heads").on(None).dense())
+
+    moe = (Case("lfm2moe", "lfm2moe", mixers="cacca", leading_dense_block_count=2, expert_gating_func=2,
+                expert_feed_forward_length=12)
+           .norms(*PRE).on("c").shortconv(3).on("a").attention(qk_norm="heads").on([0, 1]).dense().on([2, 3, 4])
+           .experts(7, 3, 12))
+    moe.tensor("blk.*.exp_probs_b.bias", 7)
+    yield moe
+    post = ("attn_norm", "post_attention_norm")
+    yield (Case("qwen35", "qwen35", mixers="dddadd", head_dim=12, rope__dimension_count=8, rope__dimension_sections=[2, 1, 1, 0])
+           .norms(*post).on("d").delta_net(4, 8, 2, 4).on("a").attention(qk_norm="heads", gated=True).on(None).dense())
+    yield (Case("qwen35, odd heads", "qwen35", n=33, heads=3, kv_heads=1, head_dim=10, mixers="adaad",
+                rope__dimension_sections=[2, 2, 1, 0], attention__recurrent_layers=[False, True, False, False, True])
+           .norms(*post).on("d").delta_net(3, 19, 1, 3).on("a").attention(qk_norm="heads", gated=True).on(None).dense()
+           .output())
+    yield (Case("qwen35, every other layer", "qwen35", mixers="dada", head_dim=16, full_attention_interval=2,
+                rope__dimension_sections=[3, 3, 2, 0])
+           .norms(*post).on("d").delta_net(2, 32, 3, 6).on("a").attention(qk_norm="heads", gated=True).on(None).dense())
+    yield (Case("qwen35moe", "qwen35moe", mixers="ddda", head_dim=8, rope__dimension_sections=[2, 1, 1, 0],
+                expert_feed_forward_length=12)
+           .norms(*post).on("d").delta_net(4, 16, 2, 2).on("a").attention(qk_norm="heads", gated=True).on(None)
+           .experts(6, 4, 12, 20, True).output())
 
 
 def write(case: Case, path: str) -> None:
