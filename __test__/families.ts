@@ -47,11 +47,12 @@ function encode(value: Value): [type: number, bytes: Buffer] {
   return Number.isInteger(value) ? [4, u32(value)] : [6, Buffer.from(Float32Array.of(value).buffer)]
 }
 
-/** The file of the model with this name: 37 tokens without a vocabulary, a context of 256. */
-export function family(name: string): Buffer {
+/** The file of the model with this name, with some keys changed: 37 tokens without a vocabulary, a context of 256. */
+export function family(name: string, changed: Record<string, Value> = {}): Buffer {
   const found = families.find((family) => family.name === name)
   if (!found) throw new Error(`no model is described as ${name}`)
-  const pairs: [string, Value][] = [['general.architecture', found.architecture], ...found.keys]
+  const kept = found.keys.filter(([key]) => !(key in changed))
+  const pairs: [string, Value][] = [['general.architecture', found.architecture], ...kept, ...Object.entries(changed)]
   const tensors = found.tensors.flatMap(([name, ...rest]): Tensor[] =>
     name.includes('*')
       ? Array.from({ length: found.layers }, (_, layer) => [name.replace('*', `${layer}`), ...rest])

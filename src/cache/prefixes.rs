@@ -65,6 +65,11 @@ struct Node {
     kept: bool,
 }
 
+/// In place of the pages before the first one of a sequence.
+fn forgotten<Page>(origin: usize) -> impl Iterator<Item = Option<Page>> {
+    (0..origin / CHUNK).map(|_| None)
+}
+
 impl Prefixes {
     /// `on_pressure` is called, from any thread, when somebody waits for memory.
     pub fn new(budget: &'static Budget, on_pressure: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
@@ -114,14 +119,18 @@ impl Prefixes {
         let tree = &mut *self.lock();
         let mut at = tree.root_or_new(sequence.layout());
         let mut left = tokens.len();
-        for (chunk, page) in tokens.chunks(CHUNK).zip(&mut sequence.pages) {
+        // Of positions that it has forgotten, the pages are here, or nothing after them is of use.
+        let pages = forgotten(sequence.origin()).chain(sequence.pages.iter_mut().map(Some));
+        for (chunk, page) in tokens.chunks(CHUNK).zip(pages) {
             let is_known = || state.is_none() && tree.nearest(at, chunk).is_some_and(|(_, n)| n == chunk.len());
             if chunk.len() < CHUNK && (!ended || is_known()) {
                 break;
             }
             let known = tree.node(at).children.get(chunk).copied();
-            let child = known.unwrap_or_else(|| tree.insert(at, chunk, page.clone(), now));
-            if let Some(known) = &tree.node(child).page
+            let Some(child) = known.or_else(|| Some(tree.insert(at, chunk, (*page.as_deref()?).clone(), now))) else {
+                return;
+            };
+            if let (Some(known), Some(page)) = (&tree.node(child).page, page)
                 && !Arc::ptr_eq(known, page)
             {
                 *page = known.clone();
@@ -141,11 +150,11 @@ impl Prefixes {
     pub fn forget(&self, tokens: &[u32], sequence: &Sequence) {
         let tree = &mut *self.lock();
         let Some(mut at) = tree.root(sequence.layout()) else { return };
-        for (chunk, page) in tokens.chunks(CHUNK).zip(&sequence.pages) {
+        let pages = forgotten(sequence.origin()).chain(sequence.pages.iter().map(Some));
+        for (chunk, page) in tokens.chunks(CHUNK).zip(pages) {
+            let is_same = |known| page.is_none_or(|page| Arc::ptr_eq(known, page));
             match tree.node(at).children.get(chunk) {
-                Some(&child) if tree.node(child).page.as_ref().is_some_and(|known| Arc::ptr_eq(known, page)) => {
-                    at = child;
-                }
+                Some(&child) if tree.node(child).page.as_ref().is_some_and(is_same) => at = child,
                 _ => break,
             }
         }

@@ -163,6 +163,15 @@ impl Sequence {
         self.pages.truncate(keep);
     }
 
+    /// Drops the pages that hold only positions before `position`: nothing will look at them again.
+    pub fn forget_before(&mut self, position: usize) {
+        let pages = self.page_of(position.max(self.origin)).min(self.pages.len());
+        if pages > 0 {
+            self.pages.drain(..pages);
+            self.origin = (self.origin / CHUNK + pages) * CHUNK;
+        }
+    }
+
     /// Adds the addresses of the pages to `list`.
     pub fn addresses(&self, list: &mut Vec<Page>) {
         list.extend(self.pages.iter().map(|page| page.memory.address()));
@@ -221,6 +230,28 @@ mod tests {
         assert_eq!((a.pages.len(), BUDGET.used()), (1, 3 * page));
         drop((a, b));
         assert_eq!(BUDGET.used(), 0);
+    }
+
+    #[test]
+    fn pages_before_a_position_are_given_back() {
+        static BUDGET: Budget = Budget::new(1 << 20);
+        let mut a = empty(&BUDGET);
+        let page = a.layout().page_bytes() as u64;
+        a.prepare(0, 200).unwrap();
+        let before = addresses(&a);
+        a.forget_before(63);
+        assert_eq!((a.origin(), addresses(&a)), (0, before.clone()));
+        a.forget_before(130);
+        assert_eq!((a.origin(), addresses(&a), BUDGET.used()), (128, before[2..].to_vec(), 2 * page));
+        a.forget_before(10);
+        a.prepare(200, 300).unwrap();
+        assert_eq!((a.page_count(), a.has_room(320), a.has_room(321)), (3, true, false));
+        a.truncate(257);
+        assert_eq!(a.page_count(), 3);
+        a.truncate(256);
+        assert_eq!((a.page_count(), addresses(&a)), (2, before[2..].to_vec()));
+        a.forget_before(10_000);
+        assert_eq!((a.origin(), BUDGET.used()), (256, 0));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub struct Generation {
     text: TextOut,
     logprobs: Option<usize>,
     context: usize,
+    /// No row looks further back, itself included. `None`: in some layer it does.
+    window: Option<usize>,
     overflow: Overflow,
     /// The context is full: some of it is dropped before it goes on.
     is_full: bool,
@@ -112,6 +114,8 @@ impl Generation {
             text: TextOut::new(model, options.stop),
             logprobs: options.logprobs,
             context,
+            // A shift moves the pages behind it, which must all be there.
+            window: network.params.widest_window().filter(|_| options.overflow == Overflow::Error),
             overflow: options.overflow,
             is_full: false,
             has_shifted: false,
@@ -247,7 +251,7 @@ impl Generation {
 
     /// Bytes that it needs to go on, those that it has included.
     pub fn needs(&self) -> u64 {
-        self.layout().sequence_bytes(self.room_for().div_ceil(CHUNK))
+        self.layout().sequence_bytes(self.room_for().div_ceil(CHUNK) - self.sequence.origin() / CHUNK)
     }
 
     /// Its tokens and the next.
@@ -307,7 +311,7 @@ impl Generation {
         let found = prefixes.find(self.layout(), &self.tokens, self.findable().len());
         let best = others
             // A running request's state is not that of an earlier position; what it leaves on its way is in the tree.
-            .filter(|other| other.started && !self.layout().has_state())
+            .filter(|other| other.started && !self.layout().has_state() && other.sequence.origin() == 0)
             .map(|other| (self.common(other).min(other.done), other))
             .max_by_key(|&(common, _)| common);
         match best {
@@ -355,6 +359,9 @@ impl Generation {
     pub fn advance(&mut self, model: &Loaded, n: usize, logits: Option<&mut [f32]>) {
         self.done += n;
         self.publish(&model.scheduler.prefixes, false);
+        if let Some(window) = self.window {
+            self.sequence.forget_before((self.done + 1).saturating_sub(window));
+        }
         let Some(logits) = logits else { return };
         let (token, logprob) = self.sampler.sample(logits, self.logprobs);
         self.times.first_token.get_or_insert_with(Instant::now);

@@ -137,7 +137,8 @@ impl Loop {
             let (position, _) = generation.pending();
             let first_row = tokens.len();
             tokens.extend_from_slice(generation.rows(n));
-            spans.push(Span { rows: first_row..tokens.len(), position, origin: 0, first_page: pages.len() });
+            let origin = generation.sequence().origin();
+            spans.push(Span { rows: first_row..tokens.len(), position, origin, first_page: pages.len() });
             generation.sequence().addresses(&mut pages);
             generation.sequence().state_address(&mut states);
             if generation.completes(n) {

@@ -184,6 +184,12 @@ impl Params {
         listed.iter().filter(|&&is_recurrent| is_recurrent).count()
     }
 
+    /// How many positions a row sees at most, its own included, if no layer sees all.
+    pub fn widest_window(&self) -> Option<usize> {
+        let mut attention = (0..self.layers).filter(|&layer| !self.is_recurrent(layer));
+        attention.try_fold(0, |widest, layer| Some(self.window(layer)?.max(widest)))
+    }
+
     /// The window of a layer, if it has one.
     pub fn window(&self, layer: usize) -> Option<usize> {
         self.window.as_ref().filter(|window| window.has(layer)).map(|window| window.size)
