@@ -473,6 +473,49 @@ mod tests {
         assert_eq!(budget.used(), 2 * LAYOUT.page_bytes() as u64);
     }
 
+    const HYBRID: Layout = Layout { state_bytes: 256, ..LAYOUT };
+
+    /// A sequence whose state says what it is after.
+    fn with_state(budget: &'static Budget, tokens: &[u32]) -> Sequence {
+        let mut sequence = Sequence::within(HYBRID, budget);
+        sequence.prepare(0, tokens.len()).unwrap();
+        let state = sequence.state.as_mut().and_then(Arc::get_mut).unwrap();
+        state.memory.bytes_mut()[..16].copy_from_slice(&name(tokens));
+        sequence
+    }
+
+    fn name(tokens: &[u32]) -> [u8; 16] {
+        let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+        xxhash_rust::xxh3::xxh3_128(&bytes).to_le_bytes()
+    }
+
+    fn add_with_state(prefixes: &Prefixes, budget: &'static Budget, tokens: &[u32], ended: bool) {
+        let mut sequence = with_state(budget, tokens);
+        let state = if ended { sequence.end_state() } else { sequence.checkpoint() };
+        prefixes.add(tokens, &mut sequence, state, ended);
+    }
+
+    #[test]
+    fn with_a_state_one_goes_on_only_from_where_it_was_left() {
+        let budget = budget(100);
+        let prefixes = Prefixes::new(budget, || ());
+        let text = tokens(1, 300);
+        add_with_state(&prefixes, budget, &text[..128], false);
+        add_with_state(&prefixes, budget, &text[..200], true);
+        prefixes.add(&text[..256], &mut with_state(budget, &text[..256]), None, false);
+        // The end of the text of 200 stays, though a longer one goes over it.
+        for (most, expected) in [(300, 200), (200, 200), (199, 128), (128, 128), (127, 0)] {
+            let (found, matched) = prefixes.find(HYBRID, &text, most);
+            assert_eq!((matched, found.page_count()), (expected, usize::div_ceil(expected, CHUNK)), "{most}");
+            let state = found.state.as_ref().map(|state| state.memory.bytes()[..16].to_vec());
+            assert_eq!(state, (expected > 0).then(|| name(&text[..expected]).to_vec()));
+        }
+        assert_eq!(prefixes.known(HYBRID, &text), 256);
+        assert_eq!(prefixes.find(LAYOUT, &text, 300).1, 0);
+        while prefixes.give_up_oldest() {}
+        assert_eq!(budget.used(), 0);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 64 }) })]
 
@@ -497,6 +540,40 @@ mod tests {
                     let ended = kind == 1;
                     prefixes.add(&text, &mut filled(budget, text.len()), None, ended);
                     known.push(text[..if ended { text.len() } else { text.len() / CHUNK * CHUNK }].to_vec());
+                }
+            }
+            while prefixes.give_up_oldest() {}
+            prop_assert_eq!(budget.used(), 0);
+            prop_assert_eq!(prefixes.counts().held, 0);
+        }
+
+        /// The same with states: the longest beginning that one was left for, and it is the one for just these tokens.
+        #[test]
+        fn it_finds_the_state_of_the_tokens(
+            steps in prop::collection::vec((0u8..4, prop::collection::vec(0u32..3, 1..100)), 1..40)
+        ) {
+            let budget = budget(1000);
+            let prefixes = Prefixes::new(budget, || ());
+            let mut known: Vec<Vec<u32>> = Vec::new();
+            for (kind, text) in steps {
+                let mut text: Vec<u32> = text.iter().flat_map(|&t| [t; 5]).collect();
+                if kind == 0 {
+                    let longest = known.iter().filter(|other| text.starts_with(other)).map(Vec::len).max().unwrap_or(0);
+                    let (found, matched) = prefixes.find(HYBRID, &text, text.len());
+                    prop_assert_eq!(matched, longest);
+                    prop_assert_eq!(found.page_count(), matched.div_ceil(CHUNK));
+                    if let Some(state) = &found.state {
+                        prop_assert_eq!(&state.memory.bytes()[..16], &name(&text[..matched])[..]);
+                    }
+                } else {
+                    let ended = kind == 1;
+                    if !ended {
+                        text.truncate(text.len() / CHUNK * CHUNK);
+                    }
+                    if !text.is_empty() {
+                        add_with_state(&prefixes, budget, &text, ended);
+                        known.push(text);
+                    }
                 }
             }
             while prefixes.give_up_oldest() {}

@@ -259,6 +259,36 @@ mod tests {
     }
 
     #[test]
+    fn a_state_is_copied_before_it_is_written_and_counted() {
+        static BUDGET: Budget = Budget::new(60_000);
+        let layout = Layout { state_bytes: 8_000, ..empty(&BUDGET).layout() };
+        let page = layout.page_bytes() as u64;
+        let mut a = Sequence::within(layout, &BUDGET);
+        assert!(a.checkpoint().is_none());
+        a.prepare(0, 64).unwrap();
+        assert_eq!((a.byte_len(), BUDGET.used()), (page + 8_000, page + 8_000));
+        let state = |sequence: &Sequence| {
+            let mut list = Vec::new();
+            sequence.state_address(&mut list);
+            list[0].0 as usize
+        };
+        let before = state(&a);
+        let kept = a.checkpoint().unwrap();
+        assert_eq!(BUDGET.used(), page + 16_000);
+        // A copy is no reason to copy again, a fork is.
+        a.prepare(10, 20).unwrap();
+        assert_eq!(state(&a), before);
+        let fork = a.clone();
+        drop(kept);
+        // The page and the state do not both fit, so neither is taken.
+        assert!(a.prepare(64, 65).is_err());
+        assert_eq!((state(&a), BUDGET.used()), (before, page + 8_000));
+        drop(fork);
+        a.truncate(0);
+        assert_eq!(BUDGET.used(), 0);
+    }
+
+    #[test]
     fn what_a_caller_holds_by_hand_is_not_attainable() {
         static BUDGET: Budget = Budget::new(100_000);
         let mut held = Sequence { pinned: true, ..empty(&BUDGET) };

@@ -221,6 +221,26 @@ mod tests {
     }
 
     #[test]
+    fn a_recurrent_state_goes_along() {
+        let hybrid = |format| Layout { state_bytes: 40, ..layout(format) };
+        let origin = Origin { layout: hybrid(KvFormat::F16), ..origin(KvFormat::F16) };
+        let mut sequence = Sequence::pinned(origin.layout);
+        sequence.prepare(0, 70).unwrap();
+        let state = sequence.state.as_mut().and_then(std::sync::Arc::get_mut).unwrap();
+        state.memory.bytes_mut().fill(7);
+        let bytes = save(&origin, &sequence, 70);
+        let (loaded, found, _) = load(&bytes, MODEL, hybrid).unwrap();
+        assert_eq!((found, loaded.state.as_ref().unwrap().memory.bytes()), (70, &[7; 40][..]));
+        assert_eq!(save(&origin, &loaded, 70), bytes);
+        let empty = save(&origin, &Sequence::pinned(origin.layout), 0);
+        assert_eq!(load(&empty, MODEL, hybrid).unwrap().1, 0);
+        let refused = |bytes: &[u8]| load(bytes, MODEL, hybrid).err().expect("refused").to_string();
+        assert!(refused(&forged(bytes.clone(), 8, &[1])).contains("version 1, expected 2"));
+        assert!(refused(&forged(bytes, 56, &0u64.to_le_bytes())).contains("0 of at most 500 positions"));
+        assert!(load(&empty, MODEL, layout).is_err());
+    }
+
+    #[test]
     fn an_empty_cache_is_a_snapshot_too() {
         let bytes = save(&origin(KvFormat::F16), &Sequence::pinned(layout(KvFormat::F16)), 0);
         assert_eq!(bytes.len(), HEADER + CHECKSUM);
