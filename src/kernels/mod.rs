@@ -6,6 +6,7 @@
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 pub mod attention;
+mod delta_net;
 mod formats;
 mod generic;
 mod matmul;
@@ -23,10 +24,11 @@ mod tier;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+pub use delta_net::{DeltaNet, DeltaShape};
 pub use generic::attention::{CHUNK, KvFormat, Page};
 pub use matmul::{Gate, InputBuffer, Inputs, Lookup, Matmul, Needs, Part, Prepare, Weight};
-pub use norm::{Norm, NormKind, Residual, ScaleAndCap};
+pub use norm::{GateRows, Norm, NormKind, Residual, ScaleAndCap};
 pub use rerotate::Rerotate;
-pub use scalar::Glu;
-pub use short_conv::ShortConv;
+pub use scalar::{DeltaToken, Glu};
+pub use short_conv::{Around, ShortConv};
 pub use tier::{Tier, available, requested, tier};

@@ -1,5 +1,5 @@
 //! Norms, and the phases that work on whole rows or single numbers.
-use super::tier::Tier;
+use super::{scalar::Glu, tier::Tier};
 use crate::compute::{Lane, Phase, Shared};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +67,31 @@ impl Phase for Residual<'_> {
         for (out, y) in out.iter_mut().zip(normed) {
             *out = y.mul_add(self.scale, *out);
         }
+    }
+}
+
+/// Phase: `values *= sigmoid(gate)`, row by row.
+pub struct GateRows<'a> {
+    pub tier: &'static Tier,
+    /// `[rows, cols]`, as the values.
+    pub gate: Shared<'a, f32>,
+    pub values: Shared<'a, f32>,
+    pub cols: usize,
+}
+
+impl Phase for GateRows<'_> {
+    fn chunks(&self) -> usize {
+        self.values.len() / self.cols
+    }
+
+    fn run(&self, row: usize, lane: &mut Lane) {
+        let at = row * self.cols..(row + 1) * self.cols;
+        // SAFETY: an earlier phase wrote the gate; this row of the values is this chunk's.
+        let (gate, values) = unsafe { (self.gate.read(at.clone()), self.values.write(at)) };
+        let ungated = lane.rows.get::<f32>(self.cols);
+        ungated.copy_from_slice(values);
+        // SAFETY: the tier was chosen for this processor.
+        unsafe { (self.tier.glu)(Glu::Sigmoid, gate, ungated, values) };
     }
 }
 

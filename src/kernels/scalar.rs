@@ -200,6 +200,8 @@ pub enum Glu {
     Silu,
     /// f = [`gelu`].
     Gelu,
+    /// f = the logistic function (Dauphin et al. 2017, arXiv 1612.08083), as `up / (1 + exp(-gate))`.
+    Sigmoid,
     /// That of gpt-oss (reference implementation, `swiglu`): `gate / (1 + exp(-1.702 gate)) * (up + 1)`, the gate at
     /// most 7, up within ±7.
     Oai,
@@ -211,6 +213,7 @@ pub fn glu(kind: Glu, gate: &[f32], up: &[f32], out: &mut [f32]) {
         *out = match kind {
             Glu::Silu => silu(gate) * up,
             Glu::Gelu => gelu(gate) * up,
+            Glu::Sigmoid => up / (1.0 + exp(-gate)),
             Glu::Oai => {
                 // Not `min` and `max`, which would turn NaN into a number.
                 let gate = if OAI_LIMIT < gate { OAI_LIMIT } else { gate };
@@ -219,6 +222,42 @@ pub fn glu(kind: Glu, gate: &[f32], up: &[f32], out: &mut [f32]) {
                 (gate / (1.0 + exp(OAI_SLOPE * gate))) * (up + 1.0)
             }
         };
+    }
+}
+
+/// One token of a head, for [`delta_rule`]: query and key as long as a row of the state, a value for each row.
+#[derive(Debug, Clone, Copy)]
+pub struct DeltaToken<'a> {
+    pub query: &'a [f32],
+    pub key: &'a [f32],
+    pub value: &'a [f32],
+    /// What stays of the state.
+    pub decay: f32,
+    /// How much of the key's old value gives way to the new one.
+    pub beta: f32,
+}
+
+/// The gated delta rule (Yang, Kautz and Hatamizadeh 2024, arXiv 2412.06464): the state S maps keys to values,
+/// `S = decay S + beta (value - decay S key) keyᵀ`, then `out = S query`.
+///
+/// Row by row: `row *= decay`; `change = (value - row · key) * beta`; `row = fma(change, key, row)`; `out = row · query`; the
+/// products are summed in [`Lanes`].
+pub fn delta_rule(state: &mut [f32], token: &DeltaToken, out: &mut [f32]) {
+    let DeltaToken { query, key, value, decay, beta } = *token;
+    assert!(state.len() == key.len() * value.len(), "a row of the state for every value");
+    assert!(query.len() == key.len() && out.len() == value.len(), "query and key, value and out of one length");
+    for ((row, value), out) in state.chunks_exact_mut(key.len()).zip(value).zip(out) {
+        let (mut known, mut found) = (Lanes::ZERO, Lanes::ZERO);
+        for (k, row) in row.iter_mut().enumerate() {
+            *row *= decay;
+            known.add_product(k, *row, key[k]);
+        }
+        let change = (value - known.sum()) * beta;
+        for (k, row) in row.iter_mut().enumerate() {
+            *row = change.mul_add(key[k], *row);
+            found.add_product(k, *row, query[k]);
+        }
+        *out = found.sum();
     }
 }
 
@@ -333,6 +372,29 @@ mod tests {
         }
 
         #[test]
+        fn delta_rule_is_that_in_double_precision(
+            x in activations(23 * 5), [query, key] in [activations(23), activations(23)], value in activations(5),
+            decay in 0.0f32..1.0, beta in 0.0f32..1.0,
+        ) {
+            let (mut state, mut out) = (x.clone(), [0.0; 5]);
+            let token = DeltaToken { query: &query, key: &key, value: &value, decay, beta };
+            delta_rule(&mut state, &token, &mut out);
+            for (j, row) in x.chunks(23).enumerate() {
+                let row: Vec<f64> = row.iter().map(|&x| f64::from(x) * f64::from(decay)).collect();
+                let dot = |row: &[f64], x: &[f32]| row.iter().zip(x).map(|(row, &x)| row * f64::from(x)).sum::<f64>();
+                let change = (f64::from(value[j]) - dot(&row, &key)) * f64::from(beta);
+                let row: Vec<f64> = row.iter().zip(&key).map(|(row, &key)| row + change * f64::from(key)).collect();
+                let size = |x: &[f32]| x.iter().map(|x| f64::from(x.abs())).sum::<f64>();
+                let largest = row.iter().fold(change.abs(), |most, x| most.max(x.abs()));
+                let granted = 1e-5 * (1.0 + largest) * (1.0 + size(&key)) * (1.0 + size(&key).max(size(&query)));
+                for (found, expected) in state[23 * j..].iter().zip(&row) {
+                    prop_assert!((f64::from(*found) - expected).abs() <= granted, "{found}, not {expected}");
+                }
+                prop_assert!((f64::from(out[j]) - dot(&row, &query)).abs() <= granted * (1.0 + size(&query)));
+            }
+        }
+
+        #[test]
         fn layer_norm_is_that_in_double_precision(x in activations(77), w in activations(77), b in activations(77)) {
             let mut out = [0.0; 77];
             layer_norm(&x, &w, &b, 1e-5, &mut out);
@@ -430,12 +492,13 @@ mod tests {
         let gate = [-200.0, -9.0, -3.0, -1.0, -1e-3, -0.0, 1e-6, 0.5, 4.0, 6.5, 200.0];
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
         for up in [2.0f32, -0.25, 9.0, -9.0] {
-            for kind in [Glu::Silu, Glu::Gelu, Glu::Oai] {
+            for kind in [Glu::Silu, Glu::Gelu, Glu::Sigmoid, Glu::Oai] {
                 let mut out = [0.0; 11];
                 glu(kind, &gate, &[up; 11], &mut out);
                 for (g, out) in gate.map(f64::from).into_iter().zip(out) {
                     let expected = match kind {
                         Glu::Silu => g * sigmoid(g) * f64::from(up),
+                        Glu::Sigmoid => sigmoid(g) * f64::from(up),
                         Glu::Gelu => {
                             let u = (2.0 / std::f64::consts::PI).sqrt() * (g + 0.044715 * g * g * g);
                             g * 0.5 * (1.0 + u.tanh()) * f64::from(up)

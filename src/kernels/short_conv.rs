@@ -1,13 +1,23 @@
 //! Short causal convolutions: every channel's latest few inputs, weighed.
-use super::{attention::Span, generic::attention::Page};
+use super::{attention::Span, generic::attention::Page, scalar::Glu, tier::Tier};
 use crate::compute::{Lane, Phase, Shared};
+
+/// What is computed around the convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Around {
+    /// A row of the source is three parts b, c and x: the input is `b * x`, the output is multiplied by c (LFM2; `lfm2.cpp`
+    /// of llama.cpp).
+    Gates,
+    /// A row of the source is the input, the output goes through SiLU (a delta net's queries, keys and values).
+    Silu,
+}
 
 /// Phase: convolves the rows of each sequence with what came before them, and keeps the latest inputs for the next rows.
 ///
-/// A row of the source is three parts b, c and x: the input is `b * x`, the output is multiplied by c (LFM2; `lfm2.cpp` of
-/// llama.cpp). An output is the sum of `weight * input` from the oldest input on, each operation rounded by itself, so neither the
+/// An output is the sum of `weight * input` from the oldest input on, each operation rounded by itself, so neither the
 /// batch nor the instruction set changes it.
 pub struct ShortConv<'a> {
+    pub tier: &'static Tier,
     pub spans: &'a [Span],
     /// The state of each span's sequence.
     pub states: &'a [Page],
@@ -16,7 +26,8 @@ pub struct ShortConv<'a> {
     /// `[kernel, channels]`, that of the oldest input first.
     pub weight: &'a [f32],
     pub channels: usize,
-    /// `[rows, 3 * channels]`.
+    pub around: Around,
+    /// `[rows, parts * channels]`.
     pub source: Shared<'a, f32>,
     /// `[rows, channels]`.
     pub out: Shared<'a, f32>,
@@ -28,6 +39,23 @@ const WIDTH: usize = 64;
 impl ShortConv<'_> {
     fn blocks(&self) -> usize {
         self.channels.div_ceil(WIDTH)
+    }
+
+    fn parts(&self) -> usize {
+        match self.around {
+            Around::Gates => 3,
+            Around::Silu => 1,
+        }
+    }
+
+    /// Some channels of a part of a row.
+    ///
+    /// # Safety
+    /// As for [`Shared::read`].
+    unsafe fn part(&self, row: usize, part: usize, first: usize, width: usize) -> &[f32] {
+        let at = (row * self.parts() + part) * self.channels + first;
+        // SAFETY: the caller's promise.
+        unsafe { self.source.read(at..at + width) }
     }
 }
 
@@ -50,33 +78,33 @@ impl Phase for ShortConv<'_> {
             input.copy_from_slice(kept(i));
         }
         for (row, input) in rows.clone().zip(inputs.chunks_exact_mut(width).skip(past)) {
-            // SAFETY: an earlier phase wrote the source.
-            let [b, x] = [0, 2].map(|part| unsafe { self.part(row, part, first, width) });
-            input.iter_mut().zip(b).zip(x).for_each(|((input, b), x)| *input = b * x);
+            // SAFETY (both): an earlier phase wrote the source.
+            input.copy_from_slice(unsafe { self.part(row, self.parts() - 1, first, width) });
+            if self.around == Around::Gates {
+                let b = unsafe { self.part(row, 0, first, width) };
+                input.iter_mut().zip(b).for_each(|(input, b)| *input *= b);
+            }
         }
         for (i, row) in rows.clone().enumerate() {
-            // SAFETY (both): these channels of the row are this chunk's; an earlier phase wrote the source.
-            let out = unsafe { self.out.write(row * n + first..row * n + first + width) };
-            let gate = unsafe { self.part(row, 1, first, width) };
-            out.fill(0.0);
+            let mut sums = [0.0; WIDTH];
+            let sums = &mut sums[..width];
             for (k, weight) in self.weight.chunks_exact(n).enumerate() {
                 let (weight, input) = (&weight[first..first + width], &inputs[(i + k) * width..(i + k + 1) * width]);
-                out.iter_mut().zip(weight).zip(input).for_each(|((out, weight), input)| *out += weight * input);
+                sums.iter_mut().zip(weight).zip(input).for_each(|((sum, weight), input)| *sum += weight * input);
             }
-            out.iter_mut().zip(gate).for_each(|(out, gate)| *out *= gate);
+            // SAFETY (all): these channels of the row are this chunk's; an earlier phase wrote the source; the tier was
+            // chosen for this processor.
+            let out = unsafe { self.out.write(row * n + first..row * n + first + width) };
+            match self.around {
+                Around::Gates => {
+                    let c = unsafe { self.part(row, 1, first, width) };
+                    out.iter_mut().zip(c).zip(sums).for_each(|((out, c), sum)| *out = *sum * c);
+                }
+                Around::Silu => unsafe { (self.tier.glu)(Glu::Silu, sums, &[1.0; WIDTH][..width], out) },
+            }
         }
         for (i, input) in inputs.chunks_exact(width).skip(rows.len()).enumerate() {
             kept(i).copy_from_slice(input);
         }
-    }
-}
-
-impl ShortConv<'_> {
-    /// # Safety
-    /// As for [`Shared::read`].
-    unsafe fn part(&self, row: usize, part: usize, first: usize, width: usize) -> &[f32] {
-        let at = (row * 3 + part) * self.channels + first;
-        // SAFETY: the caller's promise.
-        unsafe { self.source.read(at..at + width) }
     }
 }

@@ -126,7 +126,7 @@ proptest! {
                         (tier.layer_norm)(&x[..len], &w[..len], bias, eps, &mut norm);
                         all.extend(bits(&norm));
                     }
-                    for kind in [Glu::Silu, Glu::Gelu, Glu::Oai] {
+                    for kind in [Glu::Silu, Glu::Gelu, Glu::Sigmoid, Glu::Oai] {
                         (tier.glu)(kind, &x[..len], &w[..len], &mut norm);
                         all.extend(bits(&norm));
                     }
@@ -136,6 +136,14 @@ proptest! {
                     norm.copy_from_slice(&x[..len]);
                     (tier.soft_cap)(0.01 + 100.0 * eps, &mut norm);
                     all.extend(bits(&norm));
+                    let (mut state, mut found) = (w[..6 * len].to_vec(), [0.0; 6]);
+                    for (i, decay) in [0.9, 0.1, 1.0].into_iter().enumerate() {
+                        let (query, key) = (&w[i * len..(i + 1) * len], &x[i * len..(i + 1) * len]);
+                        let token = DeltaToken { query, key, value: &w[..6], decay, beta: 0.5 + eps };
+                        (tier.delta_rule)(&mut state, &token, &mut found);
+                        all.extend(bits(&found));
+                    }
+                    all.extend(bits(&state));
                     (tier.quantize_256)(&x, &mut a);
                     (tier.quantize_32)(&x, &mut b);
                 }

@@ -4,7 +4,7 @@ use super::{
         attention::{self, Heads, KvFormat, QueryRow},
         panel::{GROUP_ROWS, Tile32, Tile256},
     },
-    scalar::{self, Glu},
+    scalar::{self, DeltaToken, Glu},
 };
 use crate::{
     gguf::TensorType,
@@ -35,6 +35,8 @@ pub struct Tier {
     pub glu: unsafe fn(Glu, &[f32], &[f32], &mut [f32]),
     pub gelu: unsafe fn(&mut [f32]),
     pub soft_cap: unsafe fn(f32, &mut [f32]),
+    /// [`scalar::delta_rule`].
+    pub delta_rule: unsafe fn(&mut [f32], &DeltaToken, &mut [f32]),
     pub quantize_256: unsafe fn(&[f32], &mut [Act256]),
     pub quantize_32: unsafe fn(&[f32], &mut [Act32x8]),
     /// [`attention::attend`].
@@ -139,6 +141,10 @@ macro_rules! generic_tier {
             unsafe { vector::soft_cap::<$Machine>(cap, x) }
         }
         $(#[target_feature(enable = $feature)])+
+        unsafe fn delta_rule(state: &mut [f32], token: &$crate::kernels::scalar::DeltaToken, out: &mut [f32]) {
+            unsafe { vector::delta_rule::<$Machine>(state, token, out) }
+        }
+        $(#[target_feature(enable = $feature)])+
         unsafe fn quantize_256(row: &[f32], out: &mut [Act256]) {
             unsafe { vector::quantize_256::<$Machine>(row, out) }
         }
@@ -162,6 +168,7 @@ macro_rules! generic_tier {
             glu,
             gelu,
             soft_cap,
+            delta_rule,
             quantize_256,
             quantize_32,
             attend,
@@ -186,6 +193,7 @@ pub static SCALAR: Tier = Tier {
     glu: |kind, gate, up, out| scalar::glu(kind, gate, up, out),
     gelu: |x| x.iter_mut().for_each(|x| *x = scalar::gelu(*x)),
     soft_cap: |cap, x| scalar::soft_cap(cap, x),
+    delta_rule: |state, token, out| scalar::delta_rule(state, token, out),
     quantize_256: |row, out| quant::quantize_256(row, out),
     quantize_32: |row, out| quant::quantize_32(row, out),
     attend: |heads, rows, scratch| {

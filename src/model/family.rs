@@ -37,6 +37,10 @@ pub struct Family {
     pub temperature: bool,
     /// What layers without attention have in its place.
     pub recurrent: Recurrent,
+    /// Each head's query comes with a gate for what the head attends to.
+    pub gated_attention: bool,
+    /// Rotations come in interleaved sections for images and text, which turn alike where there is only text.
+    pub rope_sections: bool,
     /// The tensor of the norm before the output matrix.
     pub output_norm: &'static str,
 }
@@ -47,6 +51,8 @@ pub enum Recurrent {
     None,
     /// A gated short convolution, in layers that the file gives no key/value heads.
     ShortConv,
+    /// A gated delta net, in all layers but every n-th (key `full_attention_interval`) or those that the file lists.
+    DeltaNet,
 }
 
 /// Where a layer's norms are.
@@ -157,6 +163,8 @@ const LLAMA: Family = Family {
     scaled_by_width: None,
     temperature: false,
     recurrent: Recurrent::None,
+    gated_attention: false,
+    rope_sections: false,
     output_norm: "output_norm",
 };
 
@@ -189,6 +197,15 @@ const COMMAND_R: Family = Family {
     qk_norm: QkNorm::EachHeadIfPresent,
     logit_scale: LogitScale::Multiply,
     ..LLAMA
+};
+
+const QWEN35: Family = Family {
+    architecture: "qwen35",
+    ffn_norm: "post_attention_norm",
+    recurrent: Recurrent::DeltaNet,
+    gated_attention: true,
+    rope_sections: true,
+    ..QWEN3
 };
 
 /// Families that run.
@@ -278,4 +295,6 @@ pub static FAMILIES: &[Family] = &[
         output_norm: "token_embd_norm",
         ..LLAMA
     },
+    QWEN35,
+    Family { architecture: "qwen35moe", ..QWEN35 },
 ];

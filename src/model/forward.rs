@@ -4,14 +4,14 @@
 //! API of the package calls the same functions one layer at a time.
 use super::{
     Network,
-    layer::{Attention, FeedForward, Mixer, ShortConv},
+    layer::{Attention, DeltaNet, FeedForward, Mixer, ShortConv},
     weights::{Linear, Matrix, NormWeight},
 };
 use crate::{
     compute::{Aligned, Phase, Shared, Team, TeamPanic},
     kernels::{
-        self as kernels, InputBuffer, Inputs, KvFormat, Lookup, Matmul, Needs, Norm, Page, Part, Prepare, Residual,
-        ScaleAndCap, Weight,
+        self as kernels, Around, GateRows, InputBuffer, Inputs, KvFormat, Lookup, Matmul, Needs, Norm, Page, Part,
+        Prepare, Residual, ScaleAndCap, Weight,
         attention::{Attend, Layout, Rotation, RotationTable, Span, Store, Task, tasks},
         tier,
     },
@@ -67,6 +67,7 @@ struct MixerScratch {
     keys: Aligned,
     values: Aligned,
     mixed: Aligned,
+    gate: Aligned,
     input: InputBuffer,
     output: InputBuffer,
 }
@@ -162,6 +163,7 @@ impl Network {
                 self.attention(attention, batch, index, tasks, rotations, stream, mixer, &mut phases)
             }
             Mixer::ShortConv(conv) => self.short_conv(conv, batch, index, stream, mixer, &mut phases),
+            Mixer::DeltaNet(net) => self.delta_net(net, batch, index, stream, mixer, &mut phases),
         };
         match &layer.ffn {
             FeedForward::Experts(mixture) => self.experts(team, mixture, layer, stream, feed_forward, phases),
@@ -188,11 +190,12 @@ impl Network {
         let (tier, params, layer) = (tier(), &self.params, &self.weights.layers[index]);
         let (rows, n) = (batch.rows(), params.embedding_length);
         let (query_len, kv_len) = (params.heads * params.head_dim, params.kv_heads * params.head_dim);
-        let MixerScratch { queries, keys, values, mixed, input, output } = scratch;
+        let MixerScratch { queries, keys, values, mixed, gate, input, output } = scratch;
         let queries = Shared::new(queries.get(rows * query_len));
         let keys = Shared::new(keys.get(rows * kv_len));
         let values = Shared::new(values.get(rows * kv_len));
         let attended = Shared::new(mixed.get(rows * query_len));
+        let gate = Shared::new(gate.get(if attention.gate.is_empty() { 0 } else { rows * query_len }));
         let (rotation, pairs, table) = match self.ropes.of(index, params) {
             Some(kind) => {
                 let pairs = self.ropes.kinds[kind].frequencies(batch.context).len();
@@ -201,15 +204,22 @@ impl Network {
             None => (Rotation::None, 0, Shared::new(&mut [][..])),
         };
 
-        let mut needs = self.needs(&[&attention.attn_q.weight, &attention.attn_k.weight, &attention.attn_v.weight]);
+        let [attn_k, attn_v] = [&attention.attn_k, &attention.attn_v];
+        let mut needs = self.needs(&[&attention.attn_q[0].weight, &attn_k.weight, &attn_v.weight]);
         if let (true, FeedForward::Dense(dense)) = (layer.parallel, &layer.ffn) {
             needs = needs.and(dense.needs(self));
         }
         let normed = input.inputs(tier, rows, n, needs);
         phases.push(Box::new(self.prepare(stream.hidden, layer.attn_norm.as_ref(), normed)));
-        let qkv = [(&attention.attn_q, queries), (&attention.attn_k, keys), (&attention.attn_v, values)];
-        let qkv = qkv.map(|(linear, out)| self.linear(linear, out));
-        phases.push(Box::new(Matmul::new(tier, normed, qkv.into())));
+        let mut qkv = vec![self.linear(attn_k, keys), self.linear(attn_v, values)];
+        for (linears, out) in [(&attention.attn_q, queries), (&attention.gate, gate)] {
+            qkv.extend(linears.iter().scan(0, |at, linear| {
+                let part = self.linear(linear, out.part(*at..out.len()));
+                *at += linear.weight.rows();
+                Some(Part { stride: query_len, ..part })
+            }));
+        }
+        phases.push(Box::new(Matmul::new(tier, normed, qkv)));
         let cached = params.attention_layers(batch.first_layer..index);
         phases.push(Box::new(Store {
             tier,
@@ -243,6 +253,9 @@ impl Network {
             queries,
             out: attended,
         }));
+        if !attention.gate.is_empty() {
+            phases.push(Box::new(GateRows { tier, gate, values: attended, cols: query_len }));
+        }
         let mixed = output.inputs(tier, rows, query_len, self.needs(&[&attention.attn_output.weight]));
         phases.push(Box::new(self.prepare(attended, None, mixed)));
         self.project(&attention.attn_output, mixed, layer.attn_post_norm.as_ref(), stream, phases);
@@ -267,6 +280,8 @@ impl Network {
         phases.push(Box::new(self.prepare(stream.hidden, layer.attn_norm.as_ref(), normed)));
         phases.push(Box::new(Matmul::new(tier, normed, vec![self.linear(&conv.in_proj, source)])));
         phases.push(Box::new(kernels::ShortConv {
+            tier,
+            around: Around::Gates,
             spans: batch.spans,
             states: batch.states,
             state_at: params.state_len(batch.first_layer..index),
@@ -278,6 +293,66 @@ impl Network {
         let mixed = output.inputs(tier, rows, n, self.needs(&[&conv.out_proj.weight]));
         phases.push(Box::new(self.prepare(out, None, mixed)));
         self.project(&conv.out_proj, mixed, layer.attn_post_norm.as_ref(), stream, phases);
+        normed
+    }
+
+    /// A gated delta net in the place of attention (Qwen3.5). What it gives back is its normed input.
+    fn delta_net<'a>(
+        &'a self,
+        net: &'a DeltaNet,
+        batch: &'a Batch,
+        index: usize,
+        stream: Stream<'a>,
+        scratch: &'a mut MixerScratch,
+        phases: &mut Phases<'a>,
+    ) -> Inputs<'a> {
+        let (tier, params, layer) = (tier(), &self.params, &self.weights.layers[index]);
+        let (rows, n, shape) = (batch.rows(), params.embedding_length, net.shape);
+        let (qkv_len, value_len) = (shape.qkv_len(), shape.value_len());
+        let MixerScratch { queries, keys, values, mixed, gate, input, output } = scratch;
+        let source = Shared::new(queries.get(rows * qkv_len));
+        let qkv = Shared::new(keys.get(rows * qkv_len));
+        let of_heads = Shared::new(values.get(rows * 2 * shape.value_heads));
+        let [alpha, beta] = [0, 1].map(|i| of_heads.part(i * of_heads.len() / 2..(i + 1) * of_heads.len() / 2));
+        let (gate, out) = (Shared::new(gate.get(rows * value_len)), Shared::new(mixed.get(rows * value_len)));
+        let products =
+            [(&net.attn_qkv, source), (&net.attn_gate, gate), (&net.ssm_alpha, alpha), (&net.ssm_beta, beta)];
+        let needs = self.needs(&products.map(|(linear, _)| &linear.weight));
+        let normed = input.inputs(tier, rows, n, needs);
+        phases.push(Box::new(self.prepare(stream.hidden, layer.attn_norm.as_ref(), normed)));
+        let products = products.map(|(linear, out)| self.linear(linear, out));
+        phases.push(Box::new(Matmul::new(tier, normed, products.into())));
+        let state_at = params.state_len(batch.first_layer..index);
+        phases.push(Box::new(kernels::ShortConv {
+            tier,
+            around: Around::Silu,
+            spans: batch.spans,
+            states: batch.states,
+            state_at,
+            weight: &net.ssm_conv1d,
+            channels: qkv_len,
+            source,
+            out: qkv,
+        }));
+        phases.push(Box::new(kernels::DeltaNet {
+            tier,
+            spans: batch.spans,
+            states: batch.states,
+            state_at: state_at + net.ssm_conv1d.len() - qkv_len,
+            shape,
+            eps: params.norm_eps,
+            qkv,
+            alpha,
+            beta,
+            ssm_dt: &net.ssm_dt,
+            ssm_a: &net.ssm_a,
+            norm: self.norm(&net.ssm_norm),
+            gate,
+            out,
+        }));
+        let mixed = output.inputs(tier, rows, value_len, self.needs(&[&net.ssm_out.weight]));
+        phases.push(Box::new(self.prepare(out, None, mixed)));
+        self.project(&net.ssm_out, mixed, layer.attn_post_norm.as_ref(), stream, phases);
         normed
     }
 

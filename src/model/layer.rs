@@ -5,6 +5,7 @@ use super::{
     params::RecurrentLayers,
     weights::{Experts, Finder, Linear, Matrix, NormWeight},
 };
+use crate::kernels::DeltaShape;
 
 /// The weights of one layer, by their names in the file.
 pub struct Layer {
@@ -22,10 +23,14 @@ pub struct Layer {
 pub enum Mixer {
     Attention(Box<Attention>),
     ShortConv(Box<ShortConv>),
+    DeltaNet(Box<DeltaNet>),
 }
 
 pub struct Attention {
-    pub attn_q: Linear,
+    /// One matrix; or one for each head, where the file has its gate beside it.
+    pub attn_q: Vec<Linear>,
+    /// One for each head, or none.
+    pub gate: Vec<Linear>,
     pub attn_k: Linear,
     pub attn_v: Linear,
     /// Norms of queries and keys.
@@ -41,6 +46,22 @@ pub struct ShortConv {
     /// `[kernel, channels]`.
     pub conv: Vec<f32>,
     pub out_proj: Linear,
+}
+
+/// See [`crate::kernels::DeltaNet`].
+pub struct DeltaNet {
+    pub shape: DeltaShape,
+    /// Rows of queries, then keys, then values.
+    pub attn_qkv: Linear,
+    pub attn_gate: Linear,
+    /// `[kernel, channels]`.
+    pub ssm_conv1d: Vec<f32>,
+    pub ssm_alpha: Linear,
+    pub ssm_beta: Linear,
+    pub ssm_dt: Vec<f32>,
+    pub ssm_a: Vec<f32>,
+    pub ssm_norm: NormWeight,
+    pub ssm_out: Linear,
 }
 
 pub enum FeedForward {
@@ -78,9 +99,10 @@ impl Layer {
         };
         let (before, after) = (family.block != Block::After, [Block::After, Block::Both].contains(&family.block));
         let mixer = match &params.recurrent {
-            Some(recurrent) if params.is_recurrent(i) => {
-                Mixer::ShortConv(Box::new(ShortConv::find(find, &name, recurrent)?))
-            }
+            Some(recurrent) if params.is_recurrent(i) => match recurrent.delta_net {
+                Some(shape) => Mixer::DeltaNet(Box::new(DeltaNet::find(find, &name, n, recurrent, shape)?)),
+                None => Mixer::ShortConv(Box::new(ShortConv::find(find, &name, recurrent)?)),
+            },
             _ => Mixer::Attention(Box::new(Attention::find(find, &name, params, family)?)),
         };
         Ok(Self {
@@ -112,9 +134,22 @@ impl Attention {
     fn find(find: &Finder, name: &impl Fn(&str) -> String, params: &Params, family: &Family) -> Result<Self, Error> {
         let (n, d) = (params.embedding_length, params.head_dim);
         let (queries, keys) = (params.heads * d, params.kv_heads * d);
-        let [attn_q, attn_k, attn_v] = qkv(find, name, n, queries, keys)?;
+        let (attn_q, gate, attn_k, attn_v) = if family.gated_attention {
+            // The rows of each head's query are followed by those of its gate.
+            let part = |i: usize| -> Result<Linear, Error> {
+                let weight = find.rows_of(&name("attn_q.weight"), 2 * queries, i * d, d, n)?;
+                Ok(Linear { weight, bias: None })
+            };
+            let every_other = |first: usize| (first..2 * params.heads).step_by(2).map(part).collect::<Result<_, _>>();
+            let keys = |part: &str| find.linear(&name(part), keys, n);
+            (every_other(0)?, every_other(1)?, keys("attn_k")?, keys("attn_v")?)
+        } else {
+            let [attn_q, attn_k, attn_v] = qkv(find, name, n, queries, keys)?;
+            (vec![attn_q], Vec::new(), attn_k, attn_v)
+        };
         Ok(Self {
             attn_q,
+            gate,
             attn_k,
             attn_v,
             qk_norm: qk_norm(find, name, params, family.qk_norm)?,
@@ -131,6 +166,30 @@ impl ShortConv {
             in_proj: find.linear(&name("shortconv.in_proj"), 3 * n, n)?,
             conv: conv(find, &name("shortconv.conv.weight"), recurrent)?,
             out_proj: find.linear(&name("shortconv.out_proj"), n, n)?,
+        })
+    }
+}
+
+impl DeltaNet {
+    fn find(
+        find: &Finder,
+        name: &impl Fn(&str) -> String,
+        n: usize,
+        recurrent: &RecurrentLayers,
+        shape: DeltaShape,
+    ) -> Result<Self, Error> {
+        let (values, heads) = (shape.value_len(), shape.value_heads);
+        Ok(Self {
+            shape,
+            attn_qkv: find.linear(&name("attn_qkv"), shape.qkv_len(), n)?,
+            attn_gate: find.linear(&name("attn_gate"), values, n)?,
+            ssm_conv1d: conv(find, &name("ssm_conv1d.weight"), recurrent)?,
+            ssm_alpha: find.linear(&name("ssm_alpha"), heads, n)?,
+            ssm_beta: find.linear(&name("ssm_beta"), heads, n)?,
+            ssm_dt: find.numbers(&name("ssm_dt.bias"), &[heads])?,
+            ssm_a: find.numbers(&name("ssm_a"), &[heads])?,
+            ssm_norm: find.norm(&name("ssm_norm"), &[shape.head_dim])?,
+            ssm_out: find.linear(&name("ssm_out"), n, values)?,
         })
     }
 }

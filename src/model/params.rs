@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     gguf::{Metadata, Value},
-    kernels::{NormKind, attention::Temperature},
+    kernels::{DeltaShape, NormKind, attention::Temperature},
 };
 use std::ops::Range;
 
@@ -44,6 +44,8 @@ pub struct RecurrentLayers {
     /// Inputs that an output of the convolution comes from.
     pub conv_kernel: usize,
     pub conv_channels: usize,
+    /// Those of a delta net have heads behind the convolution.
+    pub delta_net: Option<DeltaShape>,
 }
 
 /// Factors that some families multiply with; mostly 1.
@@ -97,7 +99,7 @@ impl Params {
         let recurrent = RecurrentLayers::read(&keys, family.recurrent, embedding_length, layers)?;
         let kv_heads = match family.recurrent {
             Recurrent::ShortConv => kv_heads_of_some(&keys)?,
-            Recurrent::None => keys.optional("attention.head_count_kv")?,
+            Recurrent::None | Recurrent::DeltaNet => keys.optional("attention.head_count_kv")?,
         };
         let kv_heads = kv_heads.unwrap_or(heads);
         if !heads.is_multiple_of(kv_heads) {
@@ -179,27 +181,69 @@ impl Params {
 
 impl RecurrentLayers {
     fn read(keys: &Keys, kind: Recurrent, embedding_length: usize, layers: usize) -> Result<Option<Self>, Error> {
-        let kv_heads = keys.per_layer(KV_HEADS)?;
-        let (Recurrent::ShortConv, Some(kv_heads)) = (kind, kv_heads) else { return Ok(None) };
-        let listed: Vec<bool> = kv_heads.iter().take(layers).map(|&heads| heads == 0).collect();
-        if listed.len() < layers {
-            let name = keys.name(KV_HEADS);
-            return Err(Error::Bad(format!("'{name}' has {} entries for {layers} layers", listed.len())));
+        let found = match kind {
+            Recurrent::None => return Ok(None),
+            Recurrent::ShortConv => {
+                let Some(kv_heads) = keys.per_layer(KV_HEADS)? else { return Ok(None) };
+                let listed: Vec<bool> = kv_heads.iter().take(layers).map(|&heads| heads == 0).collect();
+                if listed.len() < layers {
+                    return Err(keys.too_short(KV_HEADS, listed.len(), layers));
+                }
+                let conv_kernel = keys.required("shortconv.l_cache")?;
+                Self { layers: listed, conv_kernel, conv_channels: embedding_length, delta_net: None }
+            }
+            Recurrent::DeltaNet => {
+                let shape = delta_shape(keys)?;
+                let layers = match keys.truths("attention.recurrent_layers", layers)? {
+                    Some(listed) => listed,
+                    None => {
+                        let interval = keys.optional("full_attention_interval")?.unwrap_or(4);
+                        (1..=layers).map(|n| !n.is_multiple_of(interval)).collect()
+                    }
+                };
+                let conv_kernel = keys.required("ssm.conv_kernel")?;
+                Self { layers, conv_kernel, conv_channels: shape.qkv_len(), delta_net: Some(shape) }
+            }
+        };
+        if found.conv_kernel < 2 {
+            return Err(Error::Bad(format!("a convolution of {} input, expected at least 2", found.conv_kernel)));
         }
-        let conv_kernel = keys.required("shortconv.l_cache")?;
-        if conv_kernel < 2 {
-            return Err(Error::Bad(format!(
-                "{} is {conv_kernel}, expected at least 2",
-                keys.name("shortconv.l_cache")
-            )));
+        if found.layers.iter().all(|&is_recurrent| is_recurrent) {
+            return Err(Error::Unsupported("a model without a layer that attends is not supported".into()));
         }
-        Ok(Some(Self { layers: listed, conv_kernel, conv_channels: embedding_length }))
+        Ok(Some(found))
     }
 
-    /// Numbers in the state of one layer: what the convolution saw last.
+    /// Numbers in the state of one layer: what the convolution saw last, then the matrices of a delta net.
     fn state_len(&self) -> usize {
+        self.conv_len() + self.delta_net.map_or(0, |shape| shape.state_len())
+    }
+
+    pub fn conv_len(&self) -> usize {
         (self.conv_kernel - 1) * self.conv_channels
     }
+}
+
+/// The keys are those of Mamba, with other meanings (`qwen35.cpp` of llama.cpp).
+fn delta_shape(keys: &Keys) -> Result<DeltaShape, Error> {
+    let [head_dim, key_heads, value_heads, inner] =
+        ["ssm.state_size", "ssm.group_count", "ssm.time_step_rank", "ssm.inner_size"].map(|name| keys.required(name));
+    let (shape, inner) = (DeltaShape { head_dim: head_dim?, key_heads: key_heads?, value_heads: value_heads? }, inner?);
+    // So that no product of them overflows.
+    const MOST_HEADS: usize = 1 << 16;
+    let DeltaShape { head_dim, key_heads, value_heads } = shape;
+    if head_dim.max(key_heads).max(value_heads) > MOST_HEADS || !value_heads.is_multiple_of(key_heads) {
+        return Err(Error::Bad(format!(
+            "{value_heads} value heads of {head_dim} numbers cannot share {key_heads} key heads"
+        )));
+    }
+    if inner != shape.value_len() {
+        return Err(Error::Unsupported(format!(
+            "{} is {inner} where {value_heads} heads of {head_dim} numbers are expected: that is not supported",
+            keys.name("ssm.inner_size")
+        )));
+    }
+    Ok(shape)
 }
 
 const KV_HEADS: &str = "attention.head_count_kv";
@@ -316,23 +360,9 @@ impl SlidingWindow {
         };
         let size = keys.number("attention.sliding_window")?.unwrap_or(default) as usize;
         let pattern = keys.name("attention.sliding_window_pattern");
-        let layers = match keys.metadata.get(&pattern) {
-            Some(Value::Array(array)) => {
-                let listed: Vec<bool> = array
-                    .values()
-                    .map(|value| match value {
-                        Value::Bool(windowed) => Ok(windowed),
-                        Value::U32(n) => Ok(n != 0),
-                        Value::I32(n) => Ok(n != 0),
-                        _ => Err(Error::Bad(format!("'{pattern}' is an array of neither truth values nor numbers"))),
-                    })
-                    .collect::<Result<_, _>>()?;
-                if listed.len() < layers {
-                    return Err(Error::Bad(format!("'{pattern}' has {} entries for {layers} layers", listed.len())));
-                }
-                Pattern::Listed(listed)
-            }
-            _ => Pattern::AllBut(keys.metadata.u32(&pattern)?.map_or(all_but, |n| n as usize)),
+        let layers = match keys.truths("attention.sliding_window_pattern", layers)? {
+            Some(listed) => Pattern::Listed(listed),
+            None => Pattern::AllBut(keys.metadata.u32(&pattern)?.map_or(all_but, |n| n as usize)),
         };
         // 0 means none, as does its absence.
         Ok((size > 0).then_some(Self { size, layers }))
@@ -402,6 +432,31 @@ impl Keys<'_> {
             return Err(Error::Unsupported(format!("'{key}' differs from layer to layer: that is not supported")));
         }
         Ok(Some(first))
+    }
+
+    fn too_short(&self, name: &str, len: usize, layers: usize) -> Error {
+        Error::Bad(format!("'{}' has {len} entries for {layers} layers", self.name(name)))
+    }
+
+    /// Truth values, where the file gives one per layer.
+    fn truths(&self, name: &str, layers: usize) -> Result<Option<Vec<bool>>, Error> {
+        let Some(Value::Array(array)) = self.metadata.get(&self.name(name)) else { return Ok(None) };
+        let listed: Vec<bool> = array
+            .values()
+            .map(|value| match value {
+                Value::Bool(is_true) => Ok(is_true),
+                Value::U32(n) => Ok(n != 0),
+                Value::I32(n) => Ok(n != 0),
+                _ => {
+                    let name = self.name(name);
+                    Err(Error::Bad(format!("'{name}' is an array of neither truth values nor numbers")))
+                }
+            })
+            .collect::<Result<_, _>>()?;
+        match listed.len() < layers {
+            true => Err(self.too_short(name, listed.len(), layers)),
+            false => Ok(Some(listed)),
+        }
     }
 
     /// Unsigned numbers, where the file gives one per layer.

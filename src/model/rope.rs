@@ -45,8 +45,10 @@ impl Rope {
 impl Ropes {
     pub fn new(metadata: &Metadata, gguf: &Gguf, params: &Params, family: &Family) -> Result<Self, Error> {
         let keys = Keys { metadata, architecture: &params.architecture };
-        let sections = metadata.array(&keys.name("rope.dimension_sections"))?;
-        if sections.and_then(|array| array.ints()).is_some_and(|mut sections| sections.any(|n| n != 0)) {
+        let sections = metadata.array(&keys.name("rope.dimension_sections"))?.and_then(|array| array.ints());
+        let sections: Vec<i64> = sections.into_iter().flatten().collect();
+        let is_text = family.rope_sections && turn_alike(&sections, params.rope_dim / 2);
+        if !is_text && sections.iter().any(|&n| n != 0) {
             return Err(Error::Unsupported("rope in sections (of images and text) is not supported".into()));
         }
         let base = positive(&keys, "rope.freq_base", 10000.0)?;
@@ -76,6 +78,17 @@ impl Ropes {
         };
         (rotated && !self.none).then_some(if windowed { self.kinds.len() - 1 } else { 0 })
     }
+}
+
+/// Does every pair turn with the position in the text? In interleaved sections pair i belongs to section i mod 3 where that
+/// has so many; the others turn with a fourth number, which text does not have (`ggml_mrope_cache_init` of llama.cpp).
+fn turn_alike(sections: &[i64], pairs: usize) -> bool {
+    let all = sections.iter().fold(0i64, |sum, &n| sum.saturating_add(n.max(0)));
+    let is_text = |i: usize| {
+        let at = i as i64 % all;
+        sections.get(at as usize % 3).is_some_and(|&n| at < n.saturating_mul(3))
+    };
+    all > 0 && (0..pairs).all(is_text)
 }
 
 fn positive(keys: &Keys, name: &str, default: f64) -> Result<f64, Error> {

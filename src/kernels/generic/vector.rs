@@ -2,7 +2,7 @@
 use crate::{
     kernels::{
         scalar::{
-            self, EXP_MAX, EXP_MIN, EXP_POLYNOMIAL, GELU, Glu, LN_2_HIGH, LN_2_LOW, OAI_LIMIT, OAI_SLOPE,
+            self, DeltaToken, EXP_MAX, EXP_MIN, EXP_POLYNOMIAL, GELU, Glu, LN_2_HIGH, LN_2_LOW, OAI_LIMIT, OAI_SLOPE,
             TANH_POLYNOMIAL, TANH_SMALL,
         },
         simd::Simd,
@@ -53,6 +53,7 @@ pub unsafe fn glu<S: Simd>(kind: Glu, gate: &[f32], up: &[f32], out: &mut [f32])
             let y = match kind {
                 Glu::Silu => S::mul(gated::<S>(x, S::sub(S::splat(-0.0), x)), up),
                 Glu::Gelu => S::mul(gelu_of::<S>(x), up),
+                Glu::Sigmoid => gated::<S>(up, S::sub(S::splat(-0.0), x)),
                 Glu::Oai => {
                     let x = S::min(S::splat(OAI_LIMIT), x);
                     let up = S::max(S::splat(-OAI_LIMIT), S::min(S::splat(OAI_LIMIT), up));
@@ -106,6 +107,44 @@ pub unsafe fn soft_cap<S: Simd>(cap: f32, x: &mut [f32]) {
             S::store(p, S::mul(S::splat(cap), tanh::<S>(S::div(S::load(p), S::splat(cap)))));
         }
         scalar::soft_cap(cap, &mut x[n..]);
+    }
+}
+
+/// See [`scalar::delta_rule`].
+#[inline(always)]
+pub unsafe fn delta_rule<S: Simd>(state: &mut [f32], token: &DeltaToken, out: &mut [f32]) {
+    unsafe {
+        let DeltaToken { query, key, value, decay, beta } = *token;
+        let (n, len) = (key.len() / 16 * 16, key.len());
+        let mut lanes = [0.0f32; 16];
+        for ((row, value), out) in state.chunks_exact_mut(len).zip(value).zip(out) {
+            let mut known = S::splat(0.0);
+            for i in (0..n).step_by(16) {
+                let p = row.as_mut_ptr().add(i);
+                let x = S::mul(S::load(p), S::splat(decay));
+                S::store(p, x);
+                known = S::fma(x, S::load(key.as_ptr().add(i)), known);
+            }
+            S::store(lanes.as_mut_ptr(), known);
+            for i in n..len {
+                row[i] *= decay;
+                lanes[i - n] = row[i].mul_add(key[i], lanes[i - n]);
+            }
+            let change = (value - S::sum(S::load(lanes.as_ptr()))) * beta;
+            let mut found = S::splat(0.0);
+            for i in (0..n).step_by(16) {
+                let p = row.as_mut_ptr().add(i);
+                let x = S::fma(S::splat(change), S::load(key.as_ptr().add(i)), S::load(p));
+                S::store(p, x);
+                found = S::fma(x, S::load(query.as_ptr().add(i)), found);
+            }
+            S::store(lanes.as_mut_ptr(), found);
+            for i in n..len {
+                row[i] = change.mul_add(key[i], row[i]);
+                lanes[i - n] = row[i].mul_add(query[i], lanes[i - n]);
+            }
+            *out = S::sum(S::load(lanes.as_ptr()));
+        }
     }
 }
 

@@ -46,7 +46,7 @@ class Case:
         for key, value in dict(context_length=CONTEXT, embedding_length=n, block_count=layers, feed_forward_length=ff).items():
             self.key(key, value)
         self.key("attention.head_count", heads)
-        self.key("attention.head_count_kv", kv_heads if mixers is None else [kv_heads * (kind == "a") for kind in mixers])
+        self.key("attention.head_count_kv", [kv_heads * (kind == "a") for kind in mixers] if arch == "lfm2" else kv_heads)
         if head_dim:
             self.key("attention.key_length", head_dim)
             self.key("attention.value_length", head_dim)
@@ -76,6 +76,8 @@ class Case:
             mean, spread = 1, 0.4
         elif name == "token_embd.weight":
             mean, spread = 0, 1.5
+        elif name.endswith("ssm_a"):
+            mean, spread = -0.6, 0.5
         elif name.endswith(".bias") or "sinks" in name:
             mean, spread = 0.1, 0.5
         else:
@@ -96,13 +98,13 @@ class Case:
         self.linear("output", VOCABULARY, self.n, bias)
         return self
 
-    def attention(self, bias=False, out_bias=False, fused=False, qk_norm=None):
+    def attention(self, bias=False, out_bias=False, fused=False, qk_norm=None, gated=False):
         queries, keys = self.heads * self.d, self.kv_heads * self.d
         if fused:
             self.linear("blk.*.attn_qkv", queries + 2 * keys, self.n, bias)
         else:
             for part, rows in (("q", queries), ("k", keys), ("v", keys)):
-                self.linear(f"blk.*.attn_{part}", rows, self.n, bias)
+                self.linear(f"blk.*.attn_{part}", rows * (2 if gated and part == "q" else 1), self.n, bias)
         shapes = {"heads": [(self.d,)] * 2, "rows": [(queries,), (keys,)],
                   "each": [(self.heads, self.d), (self.kv_heads, self.d)]}.get(qk_norm, [])
         for part, shape in zip("qk", shapes):
@@ -143,6 +145,23 @@ class Case:
         self.linear("blk.*.shortconv.in_proj", 3 * self.n, self.n)
         self.tensor("blk.*.shortconv.conv.weight", self.n, kernel)
         self.linear("blk.*.shortconv.out_proj", self.n, self.n)
+        return self
+
+    def delta_net(self, kernel, dim, key_heads, value_heads):
+        values = dim * value_heads
+        qkv = 2 * dim * key_heads + values
+        for key, value in (("conv_kernel", kernel), ("state_size", dim), ("group_count", key_heads),
+                           ("time_step_rank", value_heads), ("inner_size", values)):
+            self.key(f"ssm.{key}", value)
+        self.linear("blk.*.attn_qkv", qkv, self.n)
+        self.linear("blk.*.attn_gate", values, self.n)
+        self.tensor("blk.*.ssm_conv1d.weight", qkv, kernel)
+        self.tensor("blk.*.ssm_dt.bias", value_heads)
+        self.tensor("blk.*.ssm_a", value_heads)
+        self.linear("blk.*.ssm_alpha", value_heads, self.n)
+        self.linear("blk.*.ssm_beta", value_heads, self.n)
+        self.norm("blk.*.ssm_norm", dim)
+        self.linear("blk.*.ssm_out", self.n, values)
         return self
 
     def sinks(self):
@@ -211,6 +230,21 @@ def cases():
            .norms(*PRE).on("c").shortconv(5).on("a").attention(qk_norm="heads").on(None).dense().output())
     yield (Case("lfm2, two inputs", "lfm2", n=30, heads=3, kv_heads=1, mixers="ccca")
            .norms(*PRE).on("c").shortconv(2).on("a").attention(qk_norm="heads").on(None).dense())
+
+    post = ("attn_norm", "post_attention_norm")
+    yield (Case("qwen35", "qwen35", mixers="dddadd", head_dim=12, rope__dimension_count=8, rope__dimension_sections=[2, 1, 1, 0])
+           .norms(*post).on("d").delta_net(4, 8, 2, 4).on("a").attention(qk_norm="heads", gated=True).on(None).dense())
+    yield (Case("qwen35, odd heads", "qwen35", n=33, heads=3, kv_heads=1, head_dim=10, mixers="adaad",
+                rope__dimension_sections=[2, 2, 1, 0], attention__recurrent_layers=[False, True, False, False, True])
+           .norms(*post).on("d").delta_net(3, 19, 1, 3).on("a").attention(qk_norm="heads", gated=True).on(None).dense()
+           .output())
+    yield (Case("qwen35, every other layer", "qwen35", mixers="dada", head_dim=16, full_attention_interval=2,
+                rope__dimension_sections=[3, 3, 2, 0])
+           .norms(*post).on("d").delta_net(2, 32, 3, 6).on("a").attention(qk_norm="heads", gated=True).on(None).dense())
+    yield (Case("qwen35moe", "qwen35moe", mixers="ddda", head_dim=8, rope__dimension_sections=[2, 1, 1, 0],
+                expert_feed_forward_length=12)
+           .norms(*post).on("d").delta_net(4, 16, 2, 2).on("a").attention(qk_norm="heads", gated=True).on(None)
+           .experts(6, 4, 12, 20, True).output())
 
 
 def write(case: Case, path: str) -> None:
