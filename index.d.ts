@@ -51,7 +51,11 @@ export declare class KvCache {
   constructor(modelId: ModelId, options?: KvCacheOptions | null)
   /** Tokens that every layer holds. */
   get length(): number
-  /** Forgets the tokens from `length` on, if it holds any. Throws when the cache is disposed or a layer runs on it. */
+  /**
+   * Forgets the tokens from `length` on, if it holds any. Throws when the cache is disposed or a layer runs on it; and for
+   * models with recurrent layers (LFM2, Qwen3.5), whose state cannot go back, unless all or none are forgotten: `fork()`
+   * where you may want to go on from.
+   */
   truncate(length: number): void
   /**
    * An independent cache with the same content; memory is shared until one of the two changes it. Throws when the cache
@@ -288,7 +292,8 @@ export interface GenerateOptions {
    * What to do when prompt and answer do not fit into the context: refuse before any work, or go on without the middle.
    * The first sixteenth of the context and the latest half stay; their keys are moved to their new positions (and with
    * `kvType` `'f16'` or `'q8_0'` rounded once more), so what was dropped keeps its influence on them. A request that has
-   * dropped something holds its memory until it ends. Default: `'error'`.
+   * dropped something holds its memory until it ends. `'shift'` is an `ERR_REALM_UNSUPPORTED` error for models with
+   * recurrent layers (LFM2, Qwen3.5), whose state cannot be moved. Default: `'error'`.
    */
   overflow?: 'error' | 'shift'
   /** How keys and values are stored. Default: what `storeModel` was told, else `'f16'`. */
@@ -409,7 +414,7 @@ export interface MemoryReport {
   contextLength: number
   /** Of the mapped file. The operating system may drop and read them again, and shares them between processes. */
   mapped: number
-  /** Of keys and values, for each `kvType`. */
+  /** Of keys and values, for each `kvType`; the state of recurrent layers included. */
   kvCache: KvCacheReport
   /** About what a step computes in. */
   scratch: number

@@ -170,6 +170,7 @@ fn scratch(network: &Network, context_length: usize) -> u64 {
     let params = &network.params;
     let rows = plan::ROWS.min(context_length) as u64;
     let attention = 2 * params.heads * params.head_dim + 2 * params.kv_heads * params.head_dim;
-    let row = 3 * params.embedding_length + attention + 2 * params.feed_forward_length * params.experts_used.max(1);
+    let mixer = params.recurrent.as_ref().map_or(0, |recurrent| recurrent.row_len()).max(attention);
+    let row = 3 * params.embedding_length + mixer + 2 * params.feed_forward_length * params.experts_used.max(1);
     4 * (rows * row as u64 + network.vocabulary_size() as u64)
 }

@@ -127,6 +127,10 @@ impl Params {
             return Err(Error::Bad(format!("{experts_used} of {experts} experts cannot be used")));
         }
         keys.refuse_unless("expert_group_count", &[0, 1])?;
+        if metadata.bool(&keys.name("attention.causal"))? == Some(false) {
+            let name = keys.name("attention.causal");
+            return Err(Error::Unsupported(format!("{name} is false: attention to later positions is not supported")));
+        }
         let [attention_cap, logit_cap] = soft_caps(&keys, family)?;
         let context_length = keys.required("context_length")?;
         let params = Self {
@@ -219,8 +223,16 @@ impl RecurrentLayers {
         self.conv_len() + self.delta_net.map_or(0, |shape| shape.state_len())
     }
 
-    pub fn conv_len(&self) -> usize {
+    fn conv_len(&self) -> usize {
         (self.conv_kernel - 1) * self.conv_channels
+    }
+
+    /// Numbers that a row takes in such a layer.
+    pub fn row_len(&self) -> usize {
+        match self.delta_net {
+            Some(shape) => 2 * (shape.qkv_len() + shape.value_len() + shape.value_heads),
+            None => 4 * self.conv_channels,
+        }
     }
 }
 

@@ -62,7 +62,9 @@ impl KvCache {
         sync(env, || Ok(self.account.cache.len() as f64))
     }
 
-    /// Forgets the tokens from `length` on, if it holds any. Throws when the cache is disposed or a layer runs on it.
+    /// Forgets the tokens from `length` on, if it holds any. Throws when the cache is disposed or a layer runs on it; and for
+    /// models with recurrent layers (LFM2, Qwen3.5), whose state cannot go back, unless all or none are forgotten: `fork()`
+    /// where you may want to go on from.
     #[napi(catch_unwind, ts_args_type = "length: number")]
     pub fn truncate<'env>(&self, env: &'env Env, length: Unknown<'env>) -> napi::Result<()> {
         sync(env, || {

@@ -110,7 +110,7 @@ pub struct MemoryReport {
     pub context_length: f64,
     /// Of the mapped file. The operating system may drop and read them again, and shares them between processes.
     pub mapped: f64,
-    /// Of keys and values, for each `kvType`.
+    /// Of keys and values, for each `kvType`; the state of recurrent layers included.
     pub kv_cache: KvCacheReport,
     /// About what a step computes in.
     pub scratch: f64,

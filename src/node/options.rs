@@ -71,7 +71,8 @@ pub struct GenerateOptions {
     /// What to do when prompt and answer do not fit into the context: refuse before any work, or go on without the middle.
     /// The first sixteenth of the context and the latest half stay; their keys are moved to their new positions (and with
     /// `kvType` `'f16'` or `'q8_0'` rounded once more), so what was dropped keeps its influence on them. A request that has
-    /// dropped something holds its memory until it ends. Default: `'error'`.
+    /// dropped something holds its memory until it ends. `'shift'` is an `ERR_REALM_UNSUPPORTED` error for models with
+    /// recurrent layers (LFM2, Qwen3.5), whose state cannot be moved. Default: `'error'`.
     #[napi(ts_type = "'error' | 'shift'")]
     pub overflow: Option<()>,
     /// How keys and values are stored. Default: what `storeModel` was told, else `'f16'`.
