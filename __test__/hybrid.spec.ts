@@ -23,7 +23,7 @@ import { family } from './families.js'
 import { run } from './helpers.js'
 import { argmax, lastRow } from './support.js'
 
-const architectures = ['lfm2', 'qwen35', 'qwen35moe']
+const architectures = ['lfm2', 'lfm2moe', 'qwen35', 'qwen35moe']
 const options: GenerateOptions = { temperature: 0, maxTokens: 20, logprobs: 8 }
 
 /** A prompt; others differ from the `from`th token on. */

@@ -12,15 +12,40 @@ pub fn choose(logits: &[f32], used: usize, normalised: bool) -> Vec<(u32, f32)> 
     let mut chosen: Vec<(u32, f32)> =
         logits.iter().enumerate().map(|(i, &x)| (i as u32, scalar::exp(x - max))).collect();
     let all: f32 = chosen.iter().map(|&(_, p)| p).sum();
-    // NaN sorts last, so that a damaged row still chooses valid experts.
-    let rank = |p: f32| if p.is_nan() { f32::NEG_INFINITY } else { p };
-    chosen.sort_unstable_by(|a, b| rank(b.1).total_cmp(&rank(a.1)).then(a.0.cmp(&b.0)));
-    chosen.truncate(used);
+    keep_best(&mut chosen, used);
     let sum = if normalised { chosen.iter().map(|&(_, p)| p).sum() } else { all };
     for (_, p) in &mut chosen {
         *p /= sum;
     }
     chosen
+}
+
+/// Weights of less together are divided by this, as in llama.cpp (`build_moe_ffn`).
+const LEAST_SUM: f32 = 6.103_515_6e-5;
+
+/// Another way to choose (Wang et al. 2024, arXiv 2408.15664; LFM2): the experts whose sigmoid plus bias is largest, with
+/// their sigmoids, scaled to sum to 1, as weights.
+pub fn choose_by_sigmoid(logits: &[f32], bias: &[f32], used: usize) -> Vec<(u32, f32)> {
+    let sigmoid = |x: f32| 1.0 / (1.0 + scalar::exp(-x));
+    let mut chosen: Vec<(u32, f32)> = (0..).zip(logits.iter().zip(bias).map(|(&x, bias)| sigmoid(x) + bias)).collect();
+    keep_best(&mut chosen, used);
+    for (expert, weight) in &mut chosen {
+        *weight = sigmoid(logits[*expert as usize]);
+    }
+    let sum = chosen.iter().map(|&(_, weight)| weight).sum::<f32>();
+    let sum = if sum < LEAST_SUM { LEAST_SUM } else { sum };
+    for (_, weight) in &mut chosen {
+        *weight /= sum;
+    }
+    chosen
+}
+
+/// The `used` experts of the largest values, ties to the lower index.
+fn keep_best(experts: &mut Vec<(u32, f32)>, used: usize) {
+    // NaN sorts last, so that a damaged row still chooses valid experts.
+    let rank = |p: f32| if p.is_nan() { f32::NEG_INFINITY } else { p };
+    experts.sort_unstable_by(|a, b| rank(b.1).total_cmp(&rank(a.1)).then(a.0.cmp(&b.0)));
+    experts.truncate(used);
 }
 
 /// Rows grouped by the expert they go to.
@@ -148,6 +173,16 @@ mod tests {
         }
         let damaged = choose(&[f32::NAN, f32::NAN, f32::NAN], 2, true);
         assert_eq!(damaged.iter().map(|&(i, _)| i).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn a_bias_chooses_and_does_not_weigh() {
+        let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
+        let chosen = choose_by_sigmoid(&[2.0, -1.0, 1.0, f32::NAN], &[0.0, 5.0, 0.0, 9.0], 2);
+        assert_eq!(chosen.iter().map(|&(i, _)| i).collect::<Vec<_>>(), [1, 0]);
+        let sum = sigmoid(2.0) + sigmoid(-1.0);
+        assert!((chosen[0].1 - sigmoid(-1.0) / sum).abs() < 1e-6 && (chosen[1].1 - sigmoid(2.0) / sum).abs() < 1e-6);
+        assert!(choose_by_sigmoid(&[-200.0], &[0.0], 1)[0].1 < 1e-30);
     }
 
     #[test]

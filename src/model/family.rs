@@ -21,6 +21,8 @@ pub struct Family {
     pub activation: Activation,
     /// The weights of the chosen experts are scaled to sum to 1.
     pub weights_sum_to_one: bool,
+    /// Experts are chosen by their sigmoid and a learned bias, not by softmax.
+    pub choice_bias: bool,
     /// Attention sinks: a learned logit per head.
     pub sinks: bool,
     /// Embeddings are multiplied by the root of their length.
@@ -155,6 +157,7 @@ const LLAMA: Family = Family {
     window: Window::None,
     activation: Activation::Gated(Glu::Silu),
     weights_sum_to_one: true,
+    choice_bias: false,
     sinks: false,
     root_embedding: false,
     multipliers: false,
@@ -196,6 +199,16 @@ const COMMAND_R: Family = Family {
     block: Block::Parallel,
     qk_norm: QkNorm::EachHeadIfPresent,
     logit_scale: LogitScale::Multiply,
+    ..LLAMA
+};
+
+const LFM2: Family = Family {
+    architecture: "lfm2",
+    qk_norm: QkNorm::Heads,
+    rotation: Rotation::Halves,
+    window: Window::All,
+    recurrent: Recurrent::ShortConv,
+    output_norm: "token_embd_norm",
     ..LLAMA
 };
 
@@ -286,15 +299,8 @@ pub static FAMILIES: &[Family] = &[
         ..LLAMA
     },
     Family { architecture: "glm4", block: Block::Both, ..LLAMA },
-    Family {
-        architecture: "lfm2",
-        qk_norm: QkNorm::Heads,
-        rotation: Rotation::Halves,
-        window: Window::All,
-        recurrent: Recurrent::ShortConv,
-        output_norm: "token_embd_norm",
-        ..LLAMA
-    },
+    LFM2,
+    Family { architecture: "lfm2moe", choice_bias: true, ..LFM2 },
     QWEN35,
     Family { architecture: "qwen35moe", ..QWEN35 },
 ];

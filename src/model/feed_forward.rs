@@ -118,7 +118,10 @@ impl Network {
         drop(phases);
         let chosen: Vec<(u32, f32)> = logits
             .chunks(params.experts)
-            .flat_map(|logits| mixture::choose(logits, used, self.family.weights_sum_to_one))
+            .flat_map(|logits| match &mixture.choice_bias {
+                Some(bias) => mixture::choose_by_sigmoid(logits, bias, used),
+                None => mixture::choose(logits, used, self.family.weights_sum_to_one),
+            })
             .collect();
         let Groups { groups, places } = Groups::new(&chosen, used, params.experts);
 

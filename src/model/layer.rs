@@ -78,6 +78,8 @@ pub struct Dense {
 
 pub struct Mixture {
     pub router: Linear,
+    /// Of each expert, where experts are chosen by sigmoid and bias.
+    pub choice_bias: Option<Vec<f32>>,
     pub gate: Experts,
     pub up: Experts,
     pub down: Experts,
@@ -111,11 +113,11 @@ impl Layer {
             attn_post_norm: norm(after, "post_attention_norm")?,
             parallel,
             ffn_norm: norm(before && !parallel, family.ffn_norm)?,
-            ffn: match params.experts > 0 {
+            ffn: match params.experts > 0 && i >= params.dense_layers {
                 true if parallel => {
                     return Err(Error::Unsupported("experts beside attention are not supported".into()));
                 }
-                true => FeedForward::Experts(Box::new(Mixture::find(find, &name, params)?)),
+                true => FeedForward::Experts(Box::new(Mixture::find(find, &name, params, family)?)),
                 false => {
                     let ff = params.feed_forward_length;
                     if ff == 0 {
@@ -278,7 +280,7 @@ impl Dense {
 
 impl Mixture {
     /// The sizes of the experts are those of their tensors.
-    fn find(find: &Finder, name: &impl Fn(&str) -> String, params: &Params) -> Result<Self, Error> {
+    fn find(find: &Finder, name: &impl Fn(&str) -> String, params: &Params, family: &Family) -> Result<Self, Error> {
         let (experts, n) = (params.experts, params.embedding_length);
         let second = |tensor: &str, dimensions: usize| -> Result<usize, Error> {
             let shape = &find.tensor(tensor)?.shape;
@@ -298,6 +300,7 @@ impl Mixture {
         let shared_gate = name("ffn_gate_inp_shexp.weight");
         Ok(Self {
             router: find.linear(&name("ffn_gate_inp"), experts, n)?,
+            choice_bias: family.choice_bias.then(|| find.numbers(&name("exp_probs_b.bias"), &[experts])).transpose()?,
             gate: find.experts(&name("ffn_gate_exps"), experts, ff, n)?,
             up: find.experts(&name("ffn_up_exps"), experts, ff, n)?,
             down: find.experts(&name("ffn_down_exps"), experts, n, ff)?,

@@ -29,6 +29,8 @@ pub struct Params {
     /// 0 for a dense model.
     pub experts: usize,
     pub experts_used: usize,
+    /// The first layers of a model with experts that have none.
+    pub dense_layers: usize,
     pub window: Option<SlidingWindow>,
     pub scales: Scales,
     pub attention_cap: f32,
@@ -127,6 +129,10 @@ impl Params {
             return Err(Error::Bad(format!("{experts_used} of {experts} experts cannot be used")));
         }
         keys.refuse_unless("expert_group_count", &[0, 1])?;
+        if family.choice_bias {
+            // The sigmoid's number.
+            keys.refuse_unless("expert_gating_func", &[2])?;
+        }
         if metadata.bool(&keys.name("attention.causal"))? == Some(false) {
             let name = keys.name("attention.causal");
             return Err(Error::Unsupported(format!("{name} is false: attention to later positions is not supported")));
@@ -146,6 +152,7 @@ impl Params {
             norm_eps: norm_eps(&keys, family.norm)?,
             experts,
             experts_used,
+            dense_layers: keys.number("leading_dense_block_count")?.unwrap_or(0) as usize,
             window: SlidingWindow::read(&keys, family.window, layers)?,
             scales: Scales::read(&keys, family, embedding_length, heads, head_dim, layers)?,
             attention_cap,

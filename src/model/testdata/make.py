@@ -46,7 +46,7 @@ class Case:
         for key, value in dict(context_length=CONTEXT, embedding_length=n, block_count=layers, feed_forward_length=ff).items():
             self.key(key, value)
         self.key("attention.head_count", heads)
-        self.key("attention.head_count_kv", [kv_heads * (kind == "a") for kind in mixers] if arch == "lfm2" else kv_heads)
+        self.key("attention.head_count_kv", [kv_heads * (kind == "a") for kind in mixers] if arch.startswith("lfm2") else kv_heads)
         if head_dim:
             self.key("attention.key_length", head_dim)
             self.key("attention.value_length", head_dim)
@@ -62,15 +62,14 @@ class Case:
         self.keys.append([f"{self.arch}.{name}", value])
 
     def on(self, only):
-        """What follows is of the layers with this letter; of all again after `None`."""
-        self.only = only
+        """What follows is of the layers with this letter, or with these numbers; of all again after `None`."""
+        self.only = [i for i, mixer in enumerate(self.mixers) if mixer == only] if isinstance(only, str) else only
         return self
 
     def tensor(self, name, *shape):
         if "*" in name and self.only:
-            for layer, mixer in enumerate(self.mixers):
-                if mixer == self.only:
-                    self.tensor(name.replace("*", str(layer)), *shape)
+            for layer in self.only:
+                self.tensor(name.replace("*", str(layer)), *shape)
             return
         if "_norm.weight" in name:
             mean, spread = 1, 0.4
@@ -231,6 +230,12 @@ def cases():
     yield (Case("lfm2, two inputs", "lfm2", n=30, heads=3, kv_heads=1, mixers="ccca")
            .norms(*PRE).on("c").shortconv(2).on("a").attention(qk_norm="heads").on(None).dense())
 
+    moe = (Case("lfm2moe", "lfm2moe", mixers="cacca", leading_dense_block_count=2, expert_gating_func=2,
+                expert_feed_forward_length=12)
+           .norms(*PRE).on("c").shortconv(3).on("a").attention(qk_norm="heads").on([0, 1]).dense().on([2, 3, 4])
+           .experts(7, 3, 12))
+    moe.tensor("blk.*.exp_probs_b.bias", 7)
+    yield moe
     post = ("attn_norm", "post_attention_norm")
     yield (Case("qwen35", "qwen35", mixers="dddadd", head_dim=12, rope__dimension_count=8, rope__dimension_sections=[2, 1, 1, 0])
            .norms(*post).on("d").delta_net(4, 8, 2, 4).on("a").attention(qk_norm="heads", gated=True).on(None).dense())
