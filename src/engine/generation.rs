@@ -328,9 +328,9 @@ impl Generation {
         }
     }
 
-    /// Where others may want to begin: at the end of what `known` tokens others had in common with this request, near the
-    /// end of the prompt, and now and then before it (the first two as in Marconi, Pan et al. 2024, arXiv 2411.19379). So
-    /// states take no more memory than the pages before them.
+    /// Where others may want to begin: where this request parts from the `known` tokens of others, near the end of the prompt
+    /// (both as in Marconi, Pan et al. 2024, arXiv 2411.19379), and on the way there as often as a state takes no more memory
+    /// than the pages since the last.
     fn plan_checkpoints(&self, known: usize) -> Vec<usize> {
         let layout = self.layout();
         let step = CHUNK * layout.state_bytes.div_ceil(layout.page_bytes()).max(CHECKPOINT_PAGES);

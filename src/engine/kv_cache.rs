@@ -169,14 +169,13 @@ impl KvCache {
             sequence
         };
         let prepared = sequence.prepare(position, end).map_err(Error::from);
-        let was_prepared = prepared.is_ok();
+        let begun = prepared.is_ok();
         let result = prepared.and_then(|()| f(&sequence));
-        let computed = result.is_ok() || !was_prepared;
         let state = &mut *self.lock();
         if matches!(state.sequence, Content::Lent) {
-            let is_whole = computed || !self.layout.has_state();
-            // A recurrent state that was left on the way to the next position is of no use.
-            state.sequence = if is_whole { Content::Here(sequence) } else { Content::Disposed };
+            // A recurrent state that was left between two positions is of no use.
+            let is_broken = begun && result.is_err() && self.layout.has_state();
+            state.sequence = if is_broken { Content::Disposed } else { Content::Here(sequence) };
             if result.is_ok() {
                 state.filled[layer] = end;
             }

@@ -2,7 +2,7 @@
 //!
 //! `scalar.rs` is the definition of every result; `simd.rs` is the vector machine, `generic/` the kernels written on it,
 //! and a folder per architecture says what its instruction sets are. `tier.rs` chooses one at start. Models use the
-//! phases of `matmul.rs` and `attention.rs`.
+//! phases of `matmul.rs` and `attention.rs`, and of `short_conv.rs` and `delta_net.rs` where a layer is recurrent.
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 pub mod attention;

@@ -93,17 +93,17 @@ impl Network {
         self.layout_of(format, 0..self.params.layers)
     }
 
-    /// Has it layers whose state cannot be taken back to an earlier position?
-    pub fn has_state(&self) -> bool {
-        self.params.state_len(0..self.params.layers) > 0
-    }
-
     /// The same for some layers alone.
     pub fn layout_of(&self, format: KvFormat, layers: Range<usize>) -> Layout {
         let params = &self.params;
         let state_bytes = params.state_len(layers.clone()) * size_of::<f32>();
         let layers = params.attention_layers(layers);
         Layout { format, head_dim: params.head_dim, kv_heads: params.kv_heads, layers, state_bytes }
+    }
+
+    /// Has it layers whose state cannot be taken back to an earlier position?
+    pub fn has_state(&self) -> bool {
+        self.params.state_len(0..self.params.layers) > 0
     }
 
     /// `scratch.hidden` = embedding rows of the tokens.
