@@ -26,14 +26,53 @@ const SYNTHETIC = {
   },
 }
 
-export const MODEL_NAMES = Object.keys(SYNTHETIC)
+/** Shapes of other families, for their speed beside that of the three above. */
+const FAMILIES = {
+  // Gemma 3 1B.
+  'gemma3-1b-q4_k_m': {
+    vocabulary: 'ggml-vocab-llama-spm.gguf',
+    options: [
+      ...['--arch', 'gemma3', '--ftype', 'q4_k_m'],
+      ...set({ n_embd: 1152, n_layer: 26, n_head: 4, n_head_kv: 1, head_dim: 256, n_ff: 6912, n_vocab: 262144 }),
+      ...set({ n_ctx: 32768, eps: 1e-6, rope_base: 1e6, rope_base_swa: 1e4, swa: 512, swa_pattern: 6, tie: true }),
+    ],
+  },
+  // A billion parameters, of which a token meets a third.
+  'moe-1b-q4_k_m': {
+    vocabulary: 'ggml-vocab-qwen2.gguf.gz',
+    options: [
+      ...['--arch', 'qwen3moe', '--ftype', 'q4_k_m'],
+      ...set({ n_embd: 1024, n_layer: 16, n_head: 16, n_head_kv: 4, head_dim: 64, n_ff: 3072, n_vocab: 151936 }),
+      ...set({ n_ctx: 32768, eps: 1e-6, rope_base: 1e6, n_expert: 32, n_expert_used: 4, n_ff_exp: 512, tie: true }),
+    ],
+  },
+  // Four layers as gpt-oss-20b has them.
+  'gpt-oss-4-layers-mxfp4': {
+    vocabulary: 'ggml-vocab-llama-bpe.gguf.gz',
+    options: [
+      ...['--arch', 'gpt-oss', '--ftype', 'mxfp4'],
+      ...set({ n_embd: 2880, n_layer: 4, n_head: 64, n_head_kv: 8, head_dim: 64, n_ff: 2880, n_vocab: 128256 }),
+      ...set({ n_ctx: 32768, rope_base: 150000, n_expert: 32, n_expert_used: 4, n_ff_exp: 2880 }),
+      ...set({ swa: 128, swa_pattern: 2, bias: true }),
+    ],
+  },
+}
 
-/** Where the model lies: one of `MODEL_NAMES` (or the beginning of one), made if it is not there yet, or any file. */
+function set(parameters) {
+  return Object.entries(parameters).flatMap(([name, value]) => ['--set', `${name}=${value}`])
+}
+
+/** What is measured unless said otherwise. */
+export const MODEL_NAMES = Object.keys(SYNTHETIC)
+export const FAMILY_NAMES = Object.keys(FAMILIES)
+
+/** Where the model lies: one of those above (or the beginning of its name), made if it is not there yet, or any file. */
 export function findModel(nameOrFile) {
-  const name = MODEL_NAMES.find((known) => known.startsWith(nameOrFile))
+  const names = [...MODEL_NAMES, ...FAMILY_NAMES]
+  const name = names.find((known) => known.startsWith(nameOrFile))
   if (name) return { name, path: makeModel(name) }
   if (existsSync(nameOrFile)) return { name: basename(nameOrFile, '.gguf'), path: resolve(nameOrFile) }
-  throw new Error(`--model: expected a file or one of ${MODEL_NAMES.join(', ')}, found '${nameOrFile}'`)
+  throw new Error(`--model: expected a file or one of ${names.join(', ')}, found '${nameOrFile}'`)
 }
 
 function makeModel(name) {
@@ -41,7 +80,7 @@ function makeModel(name) {
   if (existsSync(path)) return path
   console.error(`making ${name}`)
   mkdirSync(FOLDER, { recursive: true })
-  const { vocabulary, options } = SYNTHETIC[name]
+  const { vocabulary, options } = { ...SYNTHETIC, ...FAMILIES }[name]
   const unfinished = `${path}.part`
   const tool = join(SHARED, 'tools', 'synth_gguf.py')
   const made = spawnSync('python3', [tool, ...options, '--vocab', findVocabulary(vocabulary), unfinished], {

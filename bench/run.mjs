@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { ENGINES } from './engines.mjs'
-import { findModel, MODEL_NAMES, randomPrompt } from './models.mjs'
+import { FAMILY_NAMES, findModel, MODEL_NAMES, randomPrompt } from './models.mjs'
 import { circumstances, publish } from './report.mjs'
 import { busyTables, eventLoopTables, speedTables } from './tables.mjs'
 
@@ -20,7 +20,8 @@ const HELP = `Measures realm-node beside node-llama-cpp.
   npm run bench -- --model tinyllama --eventloop       delay of the event loop, memory that is not mapped
 
 Options, lists with commas:
-  --model NAMES      ${MODEL_NAMES.join(', ')} (or how one begins), or GGUF files
+  --model NAMES      default ${MODEL_NAMES.join(', ')}; also
+                     ${FAMILY_NAMES.join(', ')}; how a name begins is enough; or GGUF files
   --threads LIST     default 1,2
   --prompts LIST     tokens in the prompt, thus also the context that generation sees; default 32,512,2048
   --generate N       tokens to generate, default 64

@@ -1,25 +1,26 @@
-/// 64 bytes with the alignment of a cache line and of the widest vector register.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
+use memmap2::MmapMut;
 
-/// A growing buffer of plain numbers, aligned to 64 bytes.
+/// A growing buffer of plain numbers, aligned to a page. It comes from the operating system directly and goes back there
+/// at once: the heap would keep what a long prompt needed once.
 #[derive(Default)]
 pub struct Aligned {
-    lines: Vec<Line>,
+    map: Option<MmapMut>,
 }
 
 impl Aligned {
-    /// Room for `len` elements; the content is unspecified (whatever the last user left).
+    /// Room for `len` elements; the content is unspecified (what the last user left, or zeros). Panics where the system
+    /// has no memory.
     pub fn get<T: bytemuck::Pod>(&mut self, len: usize) -> &mut [T] {
-        const { assert!(align_of::<T>() <= 64) };
         let bytes = len * size_of::<T>();
-        let lines = bytes.div_ceil(64);
-        if self.lines.len() < lines {
-            self.lines.resize(lines, Line([0; 64]));
+        if bytes == 0 {
+            return &mut [];
         }
-        // SAFETY: the lines hold at least `bytes` initialised bytes, aligned to 64, and `T` accepts any bytes.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
+        let map = match self.map.take() {
+            Some(map) if map.len() >= bytes => map,
+            // What is not touched takes no memory, so there is room for the next ones.
+            _ => MmapMut::map_anon(2 * bytes).expect("memory to compute in"),
+        };
+        bytemuck::cast_slice_mut(&mut self.map.insert(map)[..bytes])
     }
 }
 

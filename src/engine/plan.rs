@@ -19,7 +19,7 @@ const FEWEST_BESIDE_OTHERS: usize = 4 * TILE;
 const ALONE: Duration = Duration::from_millis(2000);
 const BESIDE_OTHERS: Duration = Duration::from_millis(100);
 /// By how much that may grow when more requests wait for their first token than for their next.
-const MOST_PATIENCE: f64 = 2.5;
+const MOST_PATIENCE: f64 = 5.0;
 
 /// A prompt whose beginning another is about to compute waits for it if that saves at least this many tokens.
 const WORTH_WAITING: usize = 16;
@@ -218,7 +218,7 @@ mod tests {
         let mut pace = Pace::default();
         assert_eq!(rows(&pace), [FEWEST_ALONE, FEWEST_BESIDE_OTHERS, FEWEST_BESIDE_OTHERS]);
         pace.record(&[(0, 100)], Duration::from_millis(200));
-        assert_eq!(rows(&pace), [ROWS, 49, 119]);
+        assert_eq!(rows(&pace), [ROWS, 49, 245]);
         for _ in 0..50 {
             pace.record(&[(0, 84), (1, 1)], Duration::from_secs(30));
         }
