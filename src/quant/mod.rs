@@ -13,7 +13,7 @@
 //! the drawings the numbers are byte offsets, `x` is an element and `q` its code.
 mod activation;
 mod float;
-mod grids;
+pub(crate) mod grids;
 mod iq1_m;
 mod iq1_s;
 mod iq2_s;
