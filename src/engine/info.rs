@@ -113,6 +113,8 @@ fn quantization(gguf: &Gguf) -> String {
         Ok(Some(36)) => "TQ1_0",
         Ok(Some(37)) => "TQ2_0",
         Ok(Some(38)) => "MXFP4",
+        Ok(Some(39)) => "NVFP4",
+        Ok(Some(40)) => "Q1_0",
         _ => "",
     };
     if !stated.is_empty() {

@@ -97,7 +97,7 @@ formats_32! {
 /// Runs `$body` with `$F` standing for the format type of `$ty`; the other types never get here.
 macro_rules! with_format_256 {
     ($ty:expr, $F:ident => $body:expr) => {
-        $crate::kernels::formats::with_k_format!($ty, $F => $body, $crate::kernels::formats::with_grid_format!($ty, $F => $body))
+        $crate::kernels::formats::with_vector_format!($ty, $F => $body, $crate::kernels::formats::with_expanded_format!($ty, $F => $body))
     };
 }
 /// As [`with_format_256`], but one format stands for all that look the same once they are unpacked: signed or not, as many
@@ -139,9 +139,8 @@ macro_rules! with_class_256 {
         }
     }};
 }
-/// The formats whose codes take a few instructions to unpack; tiers may have kernels of their own for them. `$rest` is for
-/// the others.
-macro_rules! with_k_format {
+/// The formats that tiers may unpack by vectors, with kernels of their own. `$rest` is for the others.
+macro_rules! with_vector_format {
     ($ty:expr, $F:ident => $body:expr, $rest:expr) => {{
         use $crate::gguf::TensorType as Ty;
         use $crate::kernels::formats as f;
@@ -170,22 +169,8 @@ macro_rules! with_k_format {
                 type $F = f::Iq4Xs;
                 $body
             }
-            _ => $rest,
-        }
-    }};
-}
-/// The formats whose codes come from grids or are digits.
-macro_rules! with_grid_format {
-    ($ty:expr, $F:ident => $body:expr) => {{
-        use $crate::gguf::TensorType as Ty;
-        use $crate::kernels::formats as f;
-        match $ty {
             Ty::IQ1_S => {
                 type $F = f::Iq1S;
-                $body
-            }
-            Ty::IQ1_M => {
-                type $F = f::Iq1M;
                 $body
             }
             Ty::IQ2_XXS => {
@@ -208,12 +193,26 @@ macro_rules! with_grid_format {
                 type $F = f::Iq3S;
                 $body
             }
-            Ty::TQ1_0 => {
-                type $F = f::Tq10;
-                $body
-            }
             Ty::TQ2_0 => {
                 type $F = f::Tq20;
+                $body
+            }
+            _ => $rest,
+        }
+    }};
+}
+/// The formats that are unpacked by their definition on every tier.
+macro_rules! with_expanded_format {
+    ($ty:expr, $F:ident => $body:expr) => {{
+        use $crate::gguf::TensorType as Ty;
+        use $crate::kernels::formats as f;
+        match $ty {
+            Ty::IQ1_M => {
+                type $F = f::Iq1M;
+                $body
+            }
+            Ty::TQ1_0 => {
+                type $F = f::Tq10;
                 $body
             }
             other => unreachable!("{} has no super-blocks", other.name()),
@@ -269,4 +268,6 @@ macro_rules! with_count {
         }
     };
 }
-pub(crate) use {with_class_256, with_count, with_format_32, with_format_256, with_grid_format, with_k_format};
+pub(crate) use {
+    with_class_256, with_count, with_expanded_format, with_format_32, with_format_256, with_vector_format,
+};

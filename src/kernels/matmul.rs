@@ -22,6 +22,7 @@ pub struct Weight<'a> {
     data: &'a [u8],
     rows: usize,
     cols: usize,
+    scale: f32,
 }
 
 impl<'a> Weight<'a> {
@@ -29,9 +30,14 @@ impl<'a> Weight<'a> {
     /// checked when a model is loaded.
     pub fn new(ty: TensorType, data: &'a [u8], rows: usize, cols: usize) -> Self {
         assert!(quant::is_supported(ty) && cols.is_multiple_of(ty.block_len()), "{cols} columns of {}", ty.name());
-        let weight = Self { ty, data, rows, cols };
+        let weight = Self { ty, data, rows, cols, scale: 1.0 };
         assert_eq!(data.len(), rows * weight.row_bytes(), "bytes of {rows} rows of {cols} {}", ty.name());
         weight
+    }
+
+    /// The same elements, all times `scale`: products are multiplied by it, before a bias is added.
+    pub fn scaled(self, scale: f32) -> Self {
+        Self { scale, ..self }
     }
 
     pub fn rows(&self) -> usize {
@@ -58,6 +64,13 @@ impl<'a> Weight<'a> {
     pub fn row(&self, row: usize, out: &mut [f32]) {
         let bytes = self.row_bytes();
         quant::dequantize_row(self.ty, &self.data[row * bytes..(row + 1) * bytes], out).expect("checked in `new`");
+        self.multiply(out);
+    }
+
+    fn multiply(&self, out: &mut [f32]) {
+        if self.scale != 1.0 {
+            out.iter_mut().for_each(|x| *x *= self.scale);
+        }
     }
 }
 
@@ -363,6 +376,7 @@ impl<'a> Matmul<'a> {
         let add = |y: &mut [f32], bias: Option<&[f32]>| {
             y.iter_mut().zip(bias.map_or(&[][..], |bias| &bias[first..])).for_each(|(y, bias)| *y += bias);
         };
+        part.weight.multiply(y);
         add(y, part.bias);
         if part.gelu {
             // SAFETY: the tier fits the processor.
@@ -372,7 +386,8 @@ impl<'a> Matmul<'a> {
         // SAFETY: rows `first..` of this part belong to this chunk.
         let out = unsafe { part.out.write(at..at + y.len()) };
         match part.gate.zip(gate) {
-            Some((Gate { bias, glu, .. }, gate)) => {
+            Some((Gate { weight, bias, glu }, gate)) => {
+                weight.multiply(gate);
                 add(gate, bias);
                 // SAFETY: the tier fits the processor.
                 unsafe { (self.tier.glu)(glu, gate, y, out) };

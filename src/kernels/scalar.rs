@@ -63,7 +63,7 @@ fn dot_i8<const N: usize>(a: &[i8; N], b: &[i8; N]) -> i32 {
     a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
 }
 
-/// Dot product of a row of F32, F16 or BF16 with numbers, summed in [`Lanes`].
+/// Dot product of a row of plain numbers, or of blocks that become such, with numbers; summed in [`Lanes`].
 pub fn dot_f32(ty: TensorType, row: &[u8], x: &[f32]) -> f32 {
     let mut lanes = Lanes::ZERO;
     let mut seen = 0;
@@ -288,7 +288,7 @@ pub fn soft_cap(cap: f32, x: &mut [f32]) {
 mod tests {
     use super::*;
     use crate::quant::testing::*;
-    use crate::quant::{dequantize_row, quantize_32, quantize_256};
+    use crate::quant::{self, Activation, dequantize_row, quantize_32, quantize_256};
     use proptest::prelude::*;
 
     fn dequantized(ty: TensorType, row: &[u8]) -> Vec<f32> {
@@ -342,7 +342,7 @@ mod tests {
         #[test]
         fn dot_f32_is_that_of_the_numbers(
             (ty, row, x) in (prop::sample::select(TYPES_PLAIN.to_vec()), 0usize..=70)
-                .prop_flat_map(|(ty, n)| (Just(ty), ordinary_row(ty, n), activations(n))),
+                .prop_flat_map(|(ty, n)| (Just(ty), ordinary_row(ty, n), activations(n * ty.block_len()))),
         ) {
             check_dot(ty, dot_f32(ty, &row, &x), &dequantized(ty, &row), x.iter().map(|&x| f64::from(x)))?;
         }
@@ -353,10 +353,10 @@ mod tests {
                 .prop_flat_map(|ty| (Just(ty), any_row(ty, 512 / ty.block_len()))),
             x in any_activations(512),
         ) {
-            match ty.block_len() {
-                1 => dot_f32(ty, &row, &x),
-                32 => dot_32(ty, &row, &quantized_32(&x), 16),
-                _ => dot_256(ty, &row, &quantized_256(&x)),
+            match quant::activation(ty).unwrap() {
+                Activation::F32 => dot_f32(ty, &row, &x),
+                Activation::A32 => dot_32(ty, &row, &quantized_32(&x), 16),
+                Activation::A256 => dot_256(ty, &row, &quantized_256(&x)),
             };
         }
 
@@ -444,7 +444,7 @@ mod tests {
             assert!(dot_32(ty, &vec![0; 16 * ty.block_bytes()], &quantized_32(&x), 16).is_nan(), "{ty:?}");
         }
         for ty in TYPES_PLAIN {
-            assert!(dot_f32(ty, &vec![0; 512 * ty.block_bytes()], &x).is_nan(), "{ty:?}");
+            assert!(dot_f32(ty, &vec![0; 512 / ty.block_len() * ty.block_bytes()], &x).is_nan(), "{ty:?}");
         }
     }
 

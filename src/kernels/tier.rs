@@ -260,7 +260,7 @@ unsafe fn scalar_rows_float(
     out: *mut f32,
     stride: usize,
 ) {
-    let row_bytes = cols * ty.block_bytes();
+    let row_bytes = cols / ty.block_len() * ty.block_bytes();
     for r in 0..rows {
         for t in 0..tokens {
             // SAFETY: rows, tokens and output are as large as the caller promised.

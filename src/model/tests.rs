@@ -163,11 +163,43 @@ fn damaged_hyper_parameters_are_errors() {
     }
 }
 
+/// A file with `scale` tensors beside its weights is one with larger weights: by a power of two, so that no bit differs.
+#[test]
+fn scales_beside_weights_multiply_them() {
+    let document = document();
+    let team = Team::new(2);
+    let scaled = ["llama, biases, wide heads", "qwen2moe", "phi2", "phi3, shared keys", "gpt-oss"];
+    for model in list(&document["models"]).iter().filter(|model| scaled.contains(&model["name"].as_str().unwrap())) {
+        let (mut beside, mut within) = (describe(model), describe(model));
+        for tensor in within.tensors.clone() {
+            let name = String::from_utf8(tensor.name).unwrap();
+            let Some(stem) = name.strip_suffix("weight").filter(|_| tensor.dimensions.len() > 1) else { continue };
+            let experts = tensor.dimensions.get(2).map_or(1, |&n| n as usize);
+            let scales: Vec<f32> = (0..experts).map(|expert| [0.5, 2.0, 4.0][(expert + name.len()) % 3]).collect();
+            beside = beside.tensor(&format!("{stem}input_scale"), TensorType::F32, &[experts as u64]).tensor(
+                &format!("{stem}scale"),
+                TensorType::F32,
+                &[experts as u64],
+            );
+            let at = beside.data.len() - 4 * experts;
+            beside.data[at..].copy_from_slice(bytemuck::cast_slice(&scales));
+            let count = tensor.dimensions.iter().product::<u64>() as usize;
+            let bytes = &mut within.data[tensor.offset as usize..][..4 * count];
+            for (i, bytes) in bytes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                *bytes = (f32::from_le_bytes(*bytes) * scales[i / (count / experts)]).to_le_bytes();
+            }
+        }
+        let found = [beside, within].map(|writer| logits(&network(&writer).unwrap(), &team, &[1, 2, 3, 4, 5], 5, 5));
+        assert!(found[0] == found[1], "{}", model["name"]);
+    }
+}
+
 #[test]
 fn tensors_without_a_place_are_refused_by_name() {
     let document = document();
     let llama = &list(&document["models"])[0];
-    for name in ["blk.0.attn_q_norm.weight", "blk.1.ssm_in.weight", "blk.2.nextn.eh_proj.weight"] {
+    for name in ["blk.0.attn_q_norm.weight", "blk.1.ssm_in.weight", "blk.1.ssm_in.scale", "blk.2.nextn.eh_proj.weight"]
+    {
         let writer = describe(llama).tensor(name, TensorType::F32, &[4]);
         let error = network(&writer).err().unwrap();
         assert!(matches!(&error, Error::Unsupported(text) if text.contains(name)), "{error}");

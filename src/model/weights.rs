@@ -7,13 +7,14 @@ use crate::{
 };
 use std::{cell::RefCell, collections::HashSet};
 
-/// A matrix in the file: some rows of a tensor.
+/// A matrix in the file: some rows of a tensor, times a number.
 #[derive(Debug, Clone)]
 pub struct Matrix {
     tensor: TensorInfo,
     first_row: usize,
     rows: usize,
     cols: usize,
+    scale: f32,
 }
 
 impl Matrix {
@@ -28,7 +29,7 @@ impl Matrix {
     fn at<'a>(&self, gguf: &'a Gguf, first_row: usize) -> Weight<'a> {
         let row_bytes = self.cols / self.tensor.ty.block_len() * self.tensor.ty.block_bytes();
         let data = &gguf.data(&self.tensor)[first_row * row_bytes..(first_row + self.rows) * row_bytes];
-        Weight::new(self.tensor.ty, data, self.rows, self.cols)
+        Weight::new(self.tensor.ty, data, self.rows, self.cols).scaled(self.scale)
     }
 }
 
@@ -36,6 +37,8 @@ impl Matrix {
 #[derive(Debug, Clone)]
 pub struct Experts {
     first: Matrix,
+    /// One per expert.
+    scales: Vec<f32>,
     /// `[experts, rows]`.
     bias: Option<Vec<f32>>,
 }
@@ -46,7 +49,7 @@ impl Experts {
     }
 
     pub fn view<'a>(&self, gguf: &'a Gguf, expert: usize) -> Weight<'a> {
-        self.first.at(gguf, expert * self.first.rows)
+        self.first.at(gguf, expert * self.first.rows).scaled(self.scales[expert])
     }
 
     pub fn bias(&self, expert: usize) -> Option<&[f32]> {
@@ -137,7 +140,24 @@ impl Finder<'_> {
     }
 
     pub fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix, Error> {
-        Ok(Matrix { tensor: self.shaped(name, &[rows, cols])?.clone(), first_row: 0, rows, cols })
+        self.scaled(name, &[rows, cols], rows, cols)
+    }
+
+    fn scaled(&self, name: &str, shape: &[usize], rows: usize, cols: usize) -> Result<Matrix, Error> {
+        let tensor = self.shaped(name, shape)?.clone();
+        let [scale] = self.scales(name, 1)?[..] else { unreachable!("as many scales as asked for") };
+        Ok(Matrix { tensor, first_row: 0, rows, cols, scale })
+    }
+
+    /// What the weight `name` is multiplied by: the numbers of the tensor `scale` beside it, or ones.
+    ///
+    /// llama.cpp writes them with weights in NVFP4, whose own scales are too short for the whole range. An `input_scale`
+    /// beside it is for activations of four bits, which we do not have: it is no factor of the product, there neither.
+    fn scales(&self, name: &str, count: usize) -> Result<Vec<f32>, Error> {
+        let beside = |part: &str| name.strip_suffix("weight").map(|stem| format!("{stem}{part}"));
+        self.found.borrow_mut().extend(beside("input_scale"));
+        let scale = beside("scale").filter(|name| self.has(name));
+        scale.map_or_else(|| Ok(vec![1.0; count]), |name| self.numbers(&name, &[count]))
     }
 
     /// A matrix that others may follow in the same tensor, which has `all` rows.
@@ -147,7 +167,7 @@ impl Finder<'_> {
 
     /// A vector as a matrix of one row.
     pub fn row(&self, name: &str, cols: usize) -> Result<Matrix, Error> {
-        Ok(Matrix { tensor: self.shaped(name, &[cols])?.clone(), first_row: 0, rows: 1, cols })
+        self.scaled(name, &[cols], 1, cols)
     }
 
     /// `name.weight` and, if it is there, `name.bias`.
@@ -160,10 +180,12 @@ impl Finder<'_> {
 
     /// Matrices of `experts` experts and, if they are there, their biases.
     pub fn experts(&self, name: &str, experts: usize, rows: usize, cols: usize) -> Result<Experts, Error> {
-        let tensor = self.shaped(&format!("{name}.weight"), &[experts, rows, cols])?.clone();
+        let weight = format!("{name}.weight");
+        let tensor = self.shaped(&weight, &[experts, rows, cols])?.clone();
         let bias = format!("{name}.bias");
         let bias = self.has(&bias).then(|| self.numbers(&bias, &[experts, rows])).transpose()?;
-        Ok(Experts { first: Matrix { tensor, first_row: 0, rows, cols }, bias })
+        let first = Matrix { tensor, first_row: 0, rows, cols, scale: 1.0 };
+        Ok(Experts { first, scales: self.scales(&weight, experts)?, bias })
     }
 
     pub fn numbers(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {

@@ -1,21 +1,30 @@
-//! F32, F16, BF16: rows of plain numbers.
-use super::blocks;
+//! Rows of plain numbers: F32, F16, BF16, and blocks that are multiplied as such.
+use super::{blocks, expand_nvfp4, expand_q1_0};
 use crate::gguf::TensorType;
 
 /// Calls `visit(index, weight)` with every number of a row, in order.
 ///
-/// Panics if `ty` is not F32, F16 or BF16 or `row` does not hold whole numbers.
-#[inline]
+/// Panics if `ty` is not F32, F16, BF16, NVFP4 or Q1_0 or `row` does not hold whole blocks.
+#[inline(always)]
 pub fn for_each_weight(ty: TensorType, row: &[u8], mut visit: impl FnMut(usize, f32)) {
-    fn all<const N: usize>(row: &[u8], to_f32: impl Fn([u8; N]) -> f32, visit: &mut impl FnMut(usize, f32)) {
-        for (i, bytes) in blocks(row).iter().enumerate() {
-            visit(i, to_f32(*bytes));
+    #[inline(always)]
+    fn all<const N: usize, const LEN: usize>(
+        row: &[u8],
+        expand: impl Fn(&[u8; N]) -> [f32; LEN],
+        visit: &mut impl FnMut(usize, f32),
+    ) {
+        for (b, block) in blocks(row).iter().enumerate() {
+            for (i, weight) in expand(block).into_iter().enumerate() {
+                visit(LEN * b + i, weight);
+            }
         }
     }
     match ty {
-        TensorType::F32 => all(row, f32::from_le_bytes, &mut visit),
-        TensorType::F16 => all(row, |b| f16_to_f32(u16::from_le_bytes(b)), &mut visit),
-        TensorType::BF16 => all(row, |b| bf16_to_f32(u16::from_le_bytes(b)), &mut visit),
+        TensorType::F32 => all(row, |b| [f32::from_le_bytes(*b)], &mut visit),
+        TensorType::F16 => all(row, |b| [f16_to_f32(u16::from_le_bytes(*b))], &mut visit),
+        TensorType::BF16 => all(row, |b| [bf16_to_f32(u16::from_le_bytes(*b))], &mut visit),
+        TensorType::NVFP4 => all(row, expand_nvfp4, &mut visit),
+        TensorType::Q1_0 => all(row, expand_q1_0, &mut visit),
         _ => panic!("expected a type of plain numbers, found {}", ty.name()),
     }
 }

@@ -4,13 +4,13 @@
 
 const PACKED: [u8; 9216] = *include_bytes!("grids/grids.bin");
 
-pub(super) static IQ2_XXS: [u64; 256] = eights(0, [8, 25, 43]);
-pub(super) static IQ2_XS: [u64; 512] = eights(256, [8, 25, 43]);
-pub(super) static IQ2_S: [u64; 1024] = eights(768, [8, 25, 43]);
+pub static IQ2_XXS: [u64; 256] = eights(0, [8, 25, 43]);
+pub static IQ2_XS: [u64; 512] = eights(256, [8, 25, 43]);
+pub static IQ2_S: [u64; 1024] = eights(768, [8, 25, 43]);
 /// Eight times the grid's values -1, 0 and 1, so that the formats' deltas of an eighth are integers too.
-pub(super) static IQ1: [u64; 2048] = eights(1792, [-8, 0, 8]);
-pub(super) static IQ3_XXS: [u32; 256] = fours(3840, [4, 12, 20, 28, 36, 44, 52, 62]);
-pub(super) static IQ3_S: [u32; 512] = fours(4096, [1, 3, 5, 7, 9, 11, 13, 15]);
+pub static IQ1: [u64; 2048] = eights(1792, [-8, 0, 8]);
+pub static IQ3_XXS: [u32; 256] = fours(3840, [4, 12, 20, 28, 36, 44, 52, 62]);
+pub static IQ3_S: [u32; 512] = fours(4096, [1, 3, 5, 7, 9, 11, 13, 15]);
 
 /// Per byte `s`: byte `i` is 0xff if bit `i` of `s` is set, that is, if code `i` of eight is negative.
 pub(super) static SIGNS: [u64; 256] = {
@@ -24,7 +24,7 @@ pub(super) static SIGNS: [u64; 256] = {
 };
 
 /// As [`SIGNS`], of which seven bits are given: an even number of eight codes is negative.
-pub(super) static EVEN_SIGNS: [u64; 128] = {
+pub static EVEN_SIGNS: [u64; 128] = {
     let mut masks = [0; 128];
     let mut s = 0;
     while s < 128 {

@@ -4,7 +4,7 @@
 //! [`Expanded32`] for blocks of 32 elements, [`Expanded256`] for super-blocks of 256. These expansions define the
 //! formats: [`dequantize_row`] and the canonical dot products (`kernels::scalar`) are written on them, and every faster
 //! kernel must agree with those. Begin with `q4_0.rs`, the simplest format, then `q4_k.rs`;
-//! `grids.rs` before the formats IQ1 to IQ3.
+//! `grids.rs` before the formats IQ1 to IQ3. Blocks of other sizes expand to plain numbers ([`for_each_weight`]).
 //!
 //! Expansions are always inlined: a kernel compiles them with the instructions of its own tier.
 //!
@@ -13,7 +13,7 @@
 //! the drawings the numbers are byte offsets, `x` is an element and `q` its code.
 mod activation;
 mod float;
-mod grids;
+pub(crate) mod grids;
 mod iq1_m;
 mod iq1_s;
 mod iq2_s;
@@ -23,6 +23,8 @@ mod iq3_s;
 mod iq3_xxs;
 mod iq4;
 mod mxfp4;
+mod nvfp4;
+mod q1_0;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -49,6 +51,8 @@ pub use iq3_s::expand_iq3_s;
 pub use iq3_xxs::expand_iq3_xxs;
 pub use iq4::{IQ4_VALUES, expand_iq4_nl, expand_iq4_xs};
 pub use mxfp4::{MXFP4_VALUES, e8m0_half_to_f32, expand_mxfp4};
+pub use nvfp4::expand_nvfp4;
+pub use q1_0::expand_q1_0;
 pub use q2_k::expand_q2_k;
 pub use q3_k::expand_q3_k;
 pub use q4_0::{expand_q4_0, expand_q4_1};
@@ -67,7 +71,7 @@ use crate::gguf::TensorType;
 pub enum Error {
     #[error(
         "expected a tensor of type F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ1_S, \
-         IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ4_NL, IQ4_XS, TQ1_0, TQ2_0 or MXFP4, found {}",
+         IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ4_NL, IQ4_XS, TQ1_0, TQ2_0, MXFP4, NVFP4 or Q1_0, found {}",
         .0.name()
     )]
     Unsupported(TensorType),
@@ -76,7 +80,7 @@ pub enum Error {
 /// The form of the activations that a weight type is multiplied with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// Plain numbers, for weights that are plain numbers.
+    /// Plain numbers, for weights that are plain numbers or become such.
     F32,
     /// One scale per 32 ([`Act32x8`]), for weights in blocks of 32.
     A32,
@@ -88,7 +92,7 @@ pub enum Activation {
 pub fn activation(ty: TensorType) -> Option<Activation> {
     use TensorType::*;
     match ty {
-        F32 | F16 | BF16 => Some(Activation::F32),
+        F32 | F16 | BF16 | NVFP4 | Q1_0 => Some(Activation::F32),
         Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | IQ4_NL | MXFP4 => Some(Activation::A32),
         Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | IQ1_S | IQ1_M | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S | IQ4_XS
         | TQ1_0 | TQ2_0 => Some(Activation::A256),

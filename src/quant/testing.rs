@@ -13,15 +13,18 @@ pub const TYPES_256: [TensorType; 15] = {
     use TensorType::*;
     [Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ4_XS, TQ1_0, TQ2_0]
 };
-/// The types of plain numbers.
-pub const TYPES_PLAIN: [TensorType; 3] = [TensorType::F32, TensorType::F16, TensorType::BF16];
+/// The types that are multiplied as plain numbers.
+pub const TYPES_PLAIN: [TensorType; 5] = {
+    use TensorType::*;
+    [F32, F16, BF16, NVFP4, Q1_0]
+};
 
 /// Where the f16 numbers of a block lie.
 fn f16_offsets(ty: TensorType) -> &'static [usize] {
     use TensorType::*;
     match ty {
         Q4_1 | Q5_1 | Q4_K | Q5_K => &[0, 2],
-        Q4_0 | Q5_0 | Q8_0 | IQ1_S | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S | IQ4_NL | IQ4_XS => &[0],
+        Q4_0 | Q5_0 | Q8_0 | IQ1_S | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S | IQ4_NL | IQ4_XS | Q1_0 => &[0],
         TQ1_0 => &[52],
         TQ2_0 => &[64],
         Q2_K => &[80, 82],
@@ -48,6 +51,7 @@ pub fn ordinary_row(ty: TensorType, blocks: usize) -> impl Strategy<Value = Vec<
                 TensorType::F16 => block.copy_from_slice(&half::f16::from_f32(numbers[0]).to_le_bytes()),
                 TensorType::BF16 => block.copy_from_slice(&half::bf16::from_f32(numbers[0]).to_le_bytes()),
                 TensorType::MXFP4 => block[0] = 110 + block[0] % 32,
+                TensorType::NVFP4 => block[..4].iter_mut().for_each(|scale| *scale &= 0x3f),
                 TensorType::IQ1_M => {
                     // Four bits of the scale in each of the last words.
                     let d = half::f16::from_f32(numbers[0]).to_bits();

@@ -46,11 +46,12 @@ fn f16_converts_as_ieee_says() {
 #[test]
 fn says_which_types_are_supported() {
     assert_eq!(activation(TensorType::BF16), Some(Activation::F32));
+    assert_eq!(activation(TensorType::NVFP4), Some(Activation::F32));
     assert_eq!(activation(TensorType::Q8_0), Some(Activation::A32));
     assert_eq!(activation(TensorType::Q6_K), Some(Activation::A256));
-    assert!(!is_supported(TensorType::NVFP4));
-    let error = dequantize_row(TensorType::NVFP4, &[0; 36], &mut [0.0; 64]).unwrap_err();
-    assert!(error.to_string().ends_with("found NVFP4"), "{error}");
+    assert!(!is_supported(TensorType::Q2_0));
+    let error = dequantize_row(TensorType::Q2_0, &[0; 18], &mut [0.0; 64]).unwrap_err();
+    assert!(error.to_string().ends_with("found Q2_0"), "{error}");
 }
 
 #[test]

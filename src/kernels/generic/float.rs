@@ -1,4 +1,4 @@
-//! Matrices of plain numbers: dot products in sixteen lanes (see `scalar.rs`).
+//! Matrices of plain numbers, or of blocks that become such: dot products in sixteen lanes (see `scalar.rs`).
 use crate::{gguf::TensorType, kernels::simd::Simd};
 
 /// Rows and tokens that the inner loop keeps in registers.
@@ -65,11 +65,13 @@ pub fn scratch_len(cols: usize) -> usize {
     ROWS * cols
 }
 
-/// A row of F32, F16 or BF16 as `f32`.
+/// A row as `f32`.
 #[inline(always)]
 unsafe fn widen<S: Simd>(ty: TensorType, row: *const u8, cols: usize, out: *mut f32) {
     unsafe {
-        let (whole, size) = (cols / 16 * 16, ty.block_bytes());
+        let (blocks, size) = (cols / ty.block_len(), ty.block_bytes());
+        // How many numbers an instruction reads.
+        let whole = if ty.block_len() == 1 { cols / 16 * 16 } else { 0 };
         for k in (0..whole).step_by(16) {
             let p = row.add(k * size);
             let x = match ty {
@@ -79,7 +81,7 @@ unsafe fn widen<S: Simd>(ty: TensorType, row: *const u8, cols: usize, out: *mut 
             };
             S::store(out.add(k), x);
         }
-        let tail = std::slice::from_raw_parts(row.add(whole * size), (cols - whole) * size);
+        let tail = std::slice::from_raw_parts(row.add(whole * size), (blocks - whole) * size);
         crate::quant::for_each_weight(ty, tail, |i, weight| *out.add(whole + i) = weight);
     }
 }

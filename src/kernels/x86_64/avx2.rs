@@ -1,7 +1,7 @@
 //! AVX2 with FMA and F16C: two 256-bit registers per vector, with or without AVX-VNNI.
 use super::blocks;
 use crate::kernels::{
-    formats::{Format32, Format256, with_format_32, with_k_format},
+    formats::{Format32, Format256, with_format_32, with_vector_format},
     simd::{CENTRE, Factors256, Simd, expanded},
 };
 use std::{

@@ -1,7 +1,7 @@
 //! AVX-512 with VNNI: one 512-bit register per vector.
 use super::{avx2::vnni, blocks};
 use crate::kernels::{
-    formats::{Format32, Format256, with_format_32, with_k_format},
+    formats::{Format32, Format256, with_format_32, with_vector_format},
     simd::{Factors256, Simd, expanded},
 };
 use std::arch::{asm, x86_64::*};

@@ -20,6 +20,20 @@ pub trait Block256: Format256 {
     unsafe fn scales(p: [*const u8; 2]) -> [[__m256i; 2]; 2];
     /// Where the f16 numbers `d` and `dmin` are; the same place twice without minima.
     const D_AT: [usize; 2];
+    /// A power of two that `d` is multiplied by.
+    const D_FACTOR: f32 = 1.0;
+    /// Codes take so long to unpack that they are kept for the next tokens.
+    const COSTLY: bool = false;
+    /// `d` of four blocks.
+    #[inline(always)]
+    unsafe fn d(p: [*const u8; 4]) -> __m128 {
+        unsafe { _mm_mul_ps(halves(p.map(|p| p.add(Self::D_AT[0]))), _mm_set1_ps(Self::D_FACTOR)) }
+    }
+    /// `dmin` of four blocks, in formats with minima.
+    #[inline(always)]
+    unsafe fn dmin(p: [*const u8; 4]) -> __m128 {
+        unsafe { halves(p.map(|p| p.add(Self::D_AT[1]))) }
+    }
 }
 
 /// How the vector machines of both widths unpack 16 rows: by the registers of this file in the formats that have them.
@@ -32,12 +46,12 @@ macro_rules! unpacking {
         }
         #[inline(always)]
         unsafe fn codes_256<W: Format256>(blocks: [*const u8; 16], bias: u8, out: *mut [u8; 64]) {
-            with_k_format!(W::TYPE, K => unsafe { blocks::codes_256::<K>(blocks, bias, out) },
+            with_vector_format!(W::TYPE, K => unsafe { blocks::codes_256::<K>(blocks, bias, out) },
                 unsafe { expanded::codes_256::<Self, W>(blocks, bias, out) })
         }
         #[inline(always)]
         unsafe fn factors_256<W: Format256>(blocks: [*const u8; 16], out: &mut Factors256) {
-            with_k_format!(W::TYPE, K => unsafe { blocks::factors_256::<K>(blocks, out) },
+            with_vector_format!(W::TYPE, K => unsafe { blocks::factors_256::<K>(blocks, out) },
                 unsafe { expanded::factors_256::<W>(blocks, out) })
         }
         #[inline(always)]
@@ -100,9 +114,9 @@ pub unsafe fn factors_256<W: Block256>(blocks: [*const u8; 16], out: &mut Factor
             }
         }
         for four in 0..4 {
-            let at = |n: usize| -> [*const u8; 4] { std::array::from_fn(|i| blocks[4 * four + i].add(n)) };
-            _mm_storeu_ps(out.d.as_mut_ptr().add(4 * four), halves(at(W::D_AT[0])));
-            _mm_storeu_ps(out.dmin.as_mut_ptr().add(4 * four), halves(at(W::D_AT[1])));
+            let p: [*const u8; 4] = std::array::from_fn(|i| blocks[4 * four + i]);
+            _mm_storeu_ps(out.d.as_mut_ptr().add(4 * four), W::d(p));
+            _mm_storeu_ps(out.dmin.as_mut_ptr().add(4 * four), W::dmin(p));
         }
     }
 }
@@ -193,17 +207,22 @@ pub trait Block32: Format32 {
 }
 
 #[inline(always)]
-unsafe fn load128(p: *const u8) -> __m128i {
+pub unsafe fn load64(p: *const u8) -> __m128i {
+    unsafe { _mm_loadl_epi64(p.cast()) }
+}
+
+#[inline(always)]
+pub unsafe fn load128(p: *const u8) -> __m128i {
     unsafe { _mm_loadu_si128(p.cast()) }
 }
 
 #[inline(always)]
-unsafe fn load256(p: *const u8) -> __m256i {
+pub unsafe fn load256(p: *const u8) -> __m256i {
     unsafe { _mm256_loadu_si256(p.cast()) }
 }
 
 #[inline(always)]
-unsafe fn word(p: *const u8) -> u32 {
+pub unsafe fn word(p: *const u8) -> u32 {
     unsafe { p.cast::<u32>().read_unaligned() }
 }
 
@@ -335,14 +354,33 @@ impl Block256 for Q2K {
     const D_AT: [usize; 2] = [80, 82];
     #[inline(always)]
     unsafe fn codes(p: *const u8, i: usize) -> [__m256i; 2] {
-        unsafe {
-            let (bytes, at) = (load256(p.add(16 + 32 * (i / 2))), 4 * (i as i32 % 2));
-            [bits(bytes, at, 0, 3), bits(bytes, at + 2, 0, 3)]
-        }
+        unsafe { two_bits(p.add(16), i) }
     }
     #[inline(always)]
     unsafe fn scales(p: [*const u8; 2]) -> [[__m256i; 2]; 2] {
         unsafe { each!(p, q2_k_scales) }
+    }
+}
+
+impl Block256 for Tq20 {
+    const BIAS: Option<i32> = Some(1);
+    const D_AT: [usize; 2] = [64; 2];
+    #[inline(always)]
+    unsafe fn codes(p: *const u8, i: usize) -> [__m256i; 2] {
+        unsafe { two_bits(p, i) }
+    }
+    #[inline(always)]
+    unsafe fn scales(_: [*const u8; 2]) -> [[__m256i; 2]; 2] {
+        unsafe { [[_mm256_set1_epi16(1); 2]; 2] }
+    }
+}
+
+/// The two-bit codes of the eighths 2 i and 2 i + 1; see quant/q2_k.rs.
+#[inline(always)]
+unsafe fn two_bits(p: *const u8, i: usize) -> [__m256i; 2] {
+    unsafe {
+        let (bytes, at) = (load256(p.add(32 * (i / 2))), 4 * (i as i32 % 2));
+        [bits(bytes, at, 0, 3), bits(bytes, at + 2, 0, 3)]
     }
 }
 
@@ -418,8 +456,14 @@ unsafe fn iq4_xs_scales(p: *const u8) -> [__m256i; 2] {
         let high = _mm256_slli_epi32::<4>(_mm256_and_si256(high, _mm256_set1_epi32(3)));
         let scales = _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(15)), high);
         let scales = _mm256_sub_epi32(scales, _mm256_set1_epi32(32));
-        [_mm256_permute4x64_epi64::<0b10_00_10_00>(_mm256_packs_epi32(scales, scales)); 2]
+        [each_twice(scales); 2]
     }
+}
+
+/// Eight numbers as words in the lower half, and again in the upper one: scales of 32 elements each.
+#[inline(always)]
+pub unsafe fn each_twice(scales: __m256i) -> __m256i {
+    unsafe { _mm256_permute4x64_epi64::<0b10_00_10_00>(_mm256_packs_epi32(scales, scales)) }
 }
 
 /// The nibbles of 16 bytes: first the low ones, then the high ones.
@@ -440,12 +484,18 @@ unsafe fn look_up(nibbles: __m256i, values: [i8; 16]) -> __m256i {
 /// 16 in every byte whose bit of the word is set.
 #[inline(always)]
 unsafe fn fifth_bits(p: *const u8) -> __m256i {
+    unsafe { _mm256_and_si256(set_bits(word(p)), _mm256_set1_epi8(16)) }
+}
+
+/// 0xff in every byte whose bit of the word is set.
+#[inline(always)]
+pub unsafe fn set_bits(word: u32) -> __m256i {
     unsafe {
         // Byte `i` gets the byte of the word that holds its bit, and keeps that bit.
         let spread = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
         let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201u64 as i64);
-        let mine = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(word(p) as i32), spread), bit);
-        _mm256_and_si256(_mm256_cmpeq_epi8(mine, bit), _mm256_set1_epi8(16))
+        let mine = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(word as i32), spread), bit);
+        _mm256_cmpeq_epi8(mine, bit)
     }
 }
 

@@ -24,8 +24,8 @@ unsafe fn sum_each(v: [__m256i; 4]) -> __m128i {
     }
 }
 
-/// Sums of two products as words. They never saturate: unsigned codes are at most 63, the magnitude of signed ones is at
-/// most 128, that of activations at most 127, and 2 * 128 * 127 = 32512.
+/// Sums of two products as words. They never saturate: unsigned codes are at most 124 (IQ3_XXS), the magnitude of signed
+/// ones is at most 128, that of activations at most 127, and 2 * 128 * 127 = 32512.
 #[inline(always)]
 unsafe fn products(codes: __m256i, q: __m256i, signed: bool) -> __m256i {
     unsafe {
@@ -86,13 +86,21 @@ pub unsafe fn rows_256<W: Block256>(
                     [scales[r + i], mins[r + i]] = pair[i];
                 }
             }
-            let d = halves([p[0].add(W::D_AT[0]), p[1].add(W::D_AT[0]), p[2].add(W::D_AT[0]), p[3].add(W::D_AT[0])]);
-            let dmin = halves([p[0].add(W::D_AT[1]), p[1].add(W::D_AT[1]), p[2].add(W::D_AT[1]), p[3].add(W::D_AT[1])]);
+            let (d, dmin) = (W::d(p), W::dmin(p));
+            let mut kept = [[[_mm256_setzero_si256(); 2]; 4]; ROWS];
+            if W::COSTLY {
+                for r in 0..ROWS {
+                    for i in 0..4 {
+                        kept[r][i] = W::codes(p[r], i);
+                    }
+                }
+            }
+            let codes = |r: usize, i: usize| if W::COSTLY { kept[r][i] } else { W::codes(p[r], i) };
             let pairs = tokens.len() / 2;
             for t in 0..pairs {
                 let a = [&*tokens[2 * t].add(b), &*tokens[2 * t + 1].add(b)];
-                let first = block_sums::<W, 2, 2>([p[0], p[1]], [scales[0], scales[1]], a);
-                let second = block_sums::<W, 2, 2>([p[2], p[3]], [scales[2], scales[3]], a);
+                let first = block_sums::<W, 2, 2>(codes, [scales[0], scales[1]], a);
+                let second = block_sums::<W, 2, 2>(|r, i| codes(r + 2, i), [scales[2], scales[3]], a);
                 for i in 0..2 {
                     let sums = [first[0][i], first[1][i], second[0][i], second[1][i]];
                     y[2 * t + i] = add_block::<W>(y[2 * t + i], sums, mins, d, dmin, a[i]);
@@ -101,7 +109,7 @@ pub unsafe fn rows_256<W: Block256>(
             if tokens.len() % 2 == 1 {
                 let t = 2 * pairs;
                 let a = &*tokens[t].add(b);
-                let sums = block_sums::<W, ROWS, 1>(p, scales, [a]);
+                let sums = block_sums::<W, ROWS, 1>(codes, scales, [a]);
                 y[t] = add_block::<W>(y[t], [sums[0][0], sums[1][0], sums[2][0], sums[3][0]], mins, d, dmin, a);
             }
         }
@@ -111,10 +119,11 @@ pub unsafe fn rows_256<W: Block256>(
     }
 }
 
-/// `sum(scale * step * sum(code * q))` of blocks of `R` rows times `T` tokens, each in eight lanes.
+/// `sum(scale * step * sum(code * q))` of blocks of `R` rows times `T` tokens, each in eight lanes. `unpack(r, i)`: see
+/// [`Block256::codes`].
 #[inline(always)]
 unsafe fn block_sums<W: Block256, const R: usize, const T: usize>(
-    blocks: [*const u8; R],
+    unpack: impl Fn(usize, usize) -> [__m256i; 2],
     scales: [__m256i; R],
     tokens: [&Act256; T],
 ) -> [[__m256i; T]; R] {
@@ -129,7 +138,7 @@ unsafe fn block_sums<W: Block256, const R: usize, const T: usize>(
         for i in 0..4 {
             let mut codes = [[_mm256_setzero_si256(); 2]; R];
             for r in 0..R {
-                codes[r] = W::codes(blocks[r], i);
+                codes[r] = unpack(r, i);
             }
             for half in 0..2 {
                 let j = 2 * i + half;

@@ -5,9 +5,10 @@ mod blocks;
 mod decode;
 mod decode_avx2;
 mod decode_avx512;
+mod grid_blocks;
 
 use super::{
-    formats::{with_count, with_format_32, with_grid_format, with_k_format},
+    formats::{with_count, with_expanded_format, with_format_32, with_vector_format},
     generic::{
         attention, batch, float,
         panel::{self, TILE},
@@ -131,13 +132,13 @@ unsafe fn avx2_rows_256(
     stride: usize,
 ) {
     // SAFETY: the caller's promise is the kernel's.
-    with_k_format!(ty, W => unsafe {
+    with_vector_format!(ty, W => unsafe {
         let done = by_four_rows!(TILE, weights, row_bytes, rows, tokens, out, stride, |w, group, o| {
             decode_avx2::rows_256::<W>(w, row_bytes, group, o, stride)
         });
         let (weights, out) = (weights.add(done * row_bytes), out.add(done));
         batch::rest_256::<Avx2, W>(weights, row_bytes, rows - done, tokens, out, stride)
-    }, with_grid_format!(ty, W => unsafe {
+    }, with_expanded_format!(ty, W => unsafe {
         batch::rest_256::<Avx2, W>(weights, row_bytes, rows, tokens, out, stride)
     }))
 }
