@@ -11,8 +11,13 @@ use super::{f16_at, field};
 #[inline(always)]
 pub fn expand_q1_0(block: &[u8; 18]) -> [f32; 128] {
     let (d, bits): (f32, &[u8; 16]) = (f16_at(block, 0), field(block, 2));
-    std::array::from_fn(|i| {
-        let set = u32::from(bits[i / 8] >> (i % 8) & 1);
-        f32::from_bits(d.to_bits() ^ (1 - set) << 31)
-    })
+    let mut out = [0.0; 128];
+    for (out, &bits) in out.as_chunks_mut::<8>().0.iter_mut().zip(bits) {
+        for (i, out) in out.iter_mut().enumerate() {
+            // The bit, inverted, as the sign of a float.
+            let sign = !u32::from(bits) << (31 - i) & 0x8000_0000;
+            *out = f32::from_bits(d.to_bits() ^ sign);
+        }
+    }
+    out
 }
