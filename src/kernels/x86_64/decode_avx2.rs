@@ -95,12 +95,11 @@ pub unsafe fn rows_256<W: Block256>(
                     }
                 }
             }
-            let codes = |r: usize, i: usize| if W::COSTLY { kept[r][i] } else { W::codes(p[r], i) };
             let pairs = tokens.len() / 2;
             for t in 0..pairs {
                 let a = [&*tokens[2 * t].add(b), &*tokens[2 * t + 1].add(b)];
-                let first = block_sums::<W, 2, 2>(codes, [scales[0], scales[1]], a);
-                let second = block_sums::<W, 2, 2>(|r, i| codes(r + 2, i), [scales[2], scales[3]], a);
+                let first = block_sums::<W, 2, 2>([p[0], p[1]], [&kept[0], &kept[1]], [scales[0], scales[1]], a);
+                let second = block_sums::<W, 2, 2>([p[2], p[3]], [&kept[2], &kept[3]], [scales[2], scales[3]], a);
                 for i in 0..2 {
                     let sums = [first[0][i], first[1][i], second[0][i], second[1][i]];
                     y[2 * t + i] = add_block::<W>(y[2 * t + i], sums, mins, d, dmin, a[i]);
@@ -109,7 +108,8 @@ pub unsafe fn rows_256<W: Block256>(
             if tokens.len() % 2 == 1 {
                 let t = 2 * pairs;
                 let a = &*tokens[t].add(b);
-                let sums = block_sums::<W, ROWS, 1>(codes, scales, [a]);
+                let kept = [&kept[0], &kept[1], &kept[2], &kept[3]];
+                let sums = block_sums::<W, ROWS, 1>(p, kept, scales, [a]);
                 y[t] = add_block::<W>(y[t], [sums[0][0], sums[1][0], sums[2][0], sums[3][0]], mins, d, dmin, a);
             }
         }
@@ -119,11 +119,14 @@ pub unsafe fn rows_256<W: Block256>(
     }
 }
 
-/// `sum(scale * step * sum(code * q))` of blocks of `R` rows times `T` tokens, each in eight lanes. `unpack(r, i)`: see
-/// [`Block256::codes`].
+/// `sum(scale * step * sum(code * q))` of blocks of `R` rows times `T` tokens, each in eight lanes. `kept`: the codes of
+/// blocks that are costly to unpack.
+///
+/// No closure unpacks them: it would be compiled without this tier's features.
 #[inline(always)]
 unsafe fn block_sums<W: Block256, const R: usize, const T: usize>(
-    unpack: impl Fn(usize, usize) -> [__m256i; 2],
+    blocks: [*const u8; R],
+    kept: [&[[__m256i; 2]; 4]; R],
     scales: [__m256i; R],
     tokens: [&Act256; T],
 ) -> [[__m256i; T]; R] {
@@ -138,7 +141,7 @@ unsafe fn block_sums<W: Block256, const R: usize, const T: usize>(
         for i in 0..4 {
             let mut codes = [[_mm256_setzero_si256(); 2]; R];
             for r in 0..R {
-                codes[r] = unpack(r, i);
+                codes[r] = if W::COSTLY { kept[r][i] } else { W::codes(blocks[r], i) };
             }
             for half in 0..2 {
                 let j = 2 * i + half;
