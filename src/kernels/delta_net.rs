@@ -95,7 +95,7 @@ impl Phase for DeltaNet<'_> {
             unit(query_weight, part(head % key_heads), query);
             unit(key_weight, part(key_heads + head % key_heads), key);
             let decay = libm::exp(f64::from(self.ssm_a[head]) * softplus(f64::from(alpha + self.ssm_dt[head]))) as f32;
-            let beta = 1.0 / (1.0 + scalar::exp(-beta));
+            let beta = scalar::sigmoid(beta);
             let token = DeltaToken { query, key, value: part(2 * key_heads + head), decay, beta };
             unsafe { (self.tier.delta_rule)(state, &token, result) };
             self.norm.apply(self.tier, result, normed);

@@ -26,11 +26,11 @@ const LEAST_SUM: f32 = 6.103_515_6e-5;
 /// Another way to choose (Wang et al. 2024, arXiv 2408.15664; LFM2): the experts whose sigmoid plus bias is largest, with
 /// their sigmoids, scaled to sum to 1, as weights.
 pub fn choose_by_sigmoid(logits: &[f32], bias: &[f32], used: usize) -> Vec<(u32, f32)> {
-    let sigmoid = |x: f32| 1.0 / (1.0 + scalar::exp(-x));
-    let mut chosen: Vec<(u32, f32)> = (0..).zip(logits.iter().zip(bias).map(|(&x, bias)| sigmoid(x) + bias)).collect();
+    let mut chosen: Vec<(u32, f32)> =
+        (0..).zip(logits.iter().zip(bias).map(|(&x, bias)| scalar::sigmoid(x) + bias)).collect();
     keep_best(&mut chosen, used);
     for (expert, weight) in &mut chosen {
-        *weight = sigmoid(logits[*expert as usize]);
+        *weight = scalar::sigmoid(logits[*expert as usize]);
     }
     let sum = chosen.iter().map(|&(_, weight)| weight).sum::<f32>();
     let sum = if sum < LEAST_SUM { LEAST_SUM } else { sum };
@@ -147,10 +147,7 @@ impl Phase for Combine<'_> {
         }
         if let Some(SharedExpert { results, gates }) = &self.shared {
             // SAFETY (both): earlier phases wrote them.
-            let weight = gates.map_or(1.0, |gates| {
-                let gate = unsafe { gates.read(row..row + 1)[0] };
-                1.0 / (1.0 + scalar::exp(-gate))
-            });
+            let weight = gates.map_or(1.0, |gates| scalar::sigmoid(unsafe { gates.read(row..row + 1)[0] }));
             add(unsafe { results.read(cols) }, weight);
         }
     }

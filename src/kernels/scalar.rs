@@ -171,6 +171,12 @@ pub fn exp(x: f32) -> f32 {
     e_to_r * two_to_n
 }
 
+/// The logistic function, as `1 / (1 + exp(-x))`.
+#[inline]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
 /// SiLU, `x * sigmoid(x)`, as `x / (1 + exp(-x))`. Since [`exp`] is finite, -infinity stays -infinity.
 #[inline]
 pub fn silu(x: f32) -> f32 {

@@ -106,8 +106,7 @@ pub enum LocalRope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
     None,
-    All,
-    /// All layers but every n-th have one, if the file says nothing else.
+    /// All layers but every n-th (0: all) have one, if the file says nothing else.
     AllBut(usize),
     /// As `AllBut`, of 4096 positions if the file says nothing else.
     AllButDefault4096(usize),
@@ -206,7 +205,7 @@ const LFM2: Family = Family {
     architecture: "lfm2",
     qk_norm: QkNorm::Heads,
     rotation: Rotation::Halves,
-    window: Window::All,
+    window: Window::AllBut(0),
     recurrent: Recurrent::ShortConv,
     output_norm: "token_embd_norm",
     ..LLAMA

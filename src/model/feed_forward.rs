@@ -51,16 +51,12 @@ impl Network {
         let rows = stream.hidden.len() / self.params.embedding_length;
         let Scratch { input, inner_input, inner, .. } = scratch;
         let normed = normed.unwrap_or_else(|| {
-            let inputs = input.inputs(tier(), rows, self.params.embedding_length, dense.needs(self));
-            phases.push(Box::new(self.prepare(stream.hidden, layer.ffn_norm.as_ref(), inputs)));
-            inputs
+            self.inputs(stream.hidden, layer.ffn_norm.as_ref(), rows, dense.needs(self), input, phases)
         });
         let ff = dense.up.weight.rows();
         let inner = Shared::new(inner.get(rows * ff));
         phases.push(Box::new(Matmul::new(tier(), normed, vec![self.gate_up(dense, inner)])));
-        let shrunk = inner_input.inputs(tier(), rows, ff, self.needs(&[&dense.down.weight]));
-        phases.push(Box::new(self.prepare(inner, None, shrunk)));
-        self.project(&dense.down, shrunk, layer.ffn_post_norm.as_ref(), stream, phases);
+        self.project(inner, &dense.down, layer.ffn_post_norm.as_ref(), inner_input, stream, phases);
     }
 
     fn gate_up<'a>(&'a self, dense: &'a Dense, inner: Shared<'a, f32>) -> Part<'a> {

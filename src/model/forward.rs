@@ -142,7 +142,8 @@ impl Network {
         Ok(())
     }
 
-    /// One layer: `x += attention(norm(x))` (or what the layer has in its place), then `x += feed_forward(norm(x))`; or both of one `norm(x)`.
+    /// One layer: `x += attention(norm(x))` (or what the layer has in its place), then `x += feed_forward(norm(x))`; or both
+    /// of one `norm(x)`.
     fn layer(
         &self,
         runner: Runner,
@@ -186,7 +187,7 @@ impl Network {
         phases: &mut Phases<'a>,
     ) -> Inputs<'a> {
         let (tier, params, layer) = (tier(), &self.params, &self.weights.layers[index]);
-        let (rows, n) = (batch.rows(), params.embedding_length);
+        let rows = batch.rows();
         let (query_len, kv_len) = (params.heads * params.head_dim, params.kv_heads * params.head_dim);
         let MixerScratch { queries, keys, values, mixed, gate, input, output } = scratch;
         let queries = Shared::new(queries.get(rows * query_len));
@@ -207,8 +208,7 @@ impl Network {
         if let (true, FeedForward::Dense(dense)) = (layer.parallel, &layer.ffn) {
             needs = needs.and(dense.needs(self));
         }
-        let normed = input.inputs(tier, rows, n, needs);
-        phases.push(Box::new(self.prepare(stream.hidden, layer.attn_norm.as_ref(), normed)));
+        let normed = self.inputs(stream.hidden, layer.attn_norm.as_ref(), rows, needs, input, phases);
         let mut qkv = vec![self.linear(attn_k, keys), self.linear(attn_v, values)];
         for (linears, out) in [(&attention.attn_q, queries), (&attention.gate, gate)] {
             qkv.extend(linears.iter().scan(0, |at, linear| {
@@ -254,9 +254,7 @@ impl Network {
         if !attention.gate.is_empty() {
             phases.push(Box::new(GateRows { tier, gate, values: attended, cols: query_len }));
         }
-        let mixed = output.inputs(tier, rows, query_len, self.needs(&[&attention.attn_output.weight]));
-        phases.push(Box::new(self.prepare(attended, None, mixed)));
-        self.project(&attention.attn_output, mixed, layer.attn_post_norm.as_ref(), stream, phases);
+        self.project(attended, &attention.attn_output, layer.attn_post_norm.as_ref(), output, stream, phases);
         normed
     }
 
@@ -274,8 +272,8 @@ impl Network {
         let (rows, n) = (batch.rows(), params.embedding_length);
         let MixerScratch { queries, mixed, input, output, .. } = scratch;
         let (source, out) = (Shared::new(queries.get(rows * 3 * n)), Shared::new(mixed.get(rows * n)));
-        let normed = input.inputs(tier, rows, n, self.needs(&[&conv.in_proj.weight]));
-        phases.push(Box::new(self.prepare(stream.hidden, layer.attn_norm.as_ref(), normed)));
+        let needs = self.needs(&[&conv.in_proj.weight]);
+        let normed = self.inputs(stream.hidden, layer.attn_norm.as_ref(), rows, needs, input, phases);
         phases.push(Box::new(Matmul::new(tier, normed, vec![self.linear(&conv.in_proj, source)])));
         phases.push(Box::new(kernels::ShortConv {
             tier,
@@ -288,9 +286,7 @@ impl Network {
             source,
             out,
         }));
-        let mixed = output.inputs(tier, rows, n, self.needs(&[&conv.out_proj.weight]));
-        phases.push(Box::new(self.prepare(out, None, mixed)));
-        self.project(&conv.out_proj, mixed, layer.attn_post_norm.as_ref(), stream, phases);
+        self.project(out, &conv.out_proj, layer.attn_post_norm.as_ref(), output, stream, phases);
         normed
     }
 
@@ -305,7 +301,7 @@ impl Network {
         phases: &mut Phases<'a>,
     ) -> Inputs<'a> {
         let (tier, params, layer) = (tier(), &self.params, &self.weights.layers[index]);
-        let (rows, n, shape) = (batch.rows(), params.embedding_length, net.shape);
+        let (rows, shape) = (batch.rows(), net.shape);
         let (qkv_len, value_len) = (shape.qkv_len(), shape.value_len());
         let MixerScratch { queries, keys, values, mixed, gate, input, output } = scratch;
         let source = Shared::new(queries.get(rows * qkv_len));
@@ -316,8 +312,7 @@ impl Network {
         let products =
             [(&net.attn_qkv, source), (&net.attn_gate, gate), (&net.ssm_alpha, alpha), (&net.ssm_beta, beta)];
         let needs = self.needs(&products.map(|(linear, _)| &linear.weight));
-        let normed = input.inputs(tier, rows, n, needs);
-        phases.push(Box::new(self.prepare(stream.hidden, layer.attn_norm.as_ref(), normed)));
+        let normed = self.inputs(stream.hidden, layer.attn_norm.as_ref(), rows, needs, input, phases);
         let products = products.map(|(linear, out)| self.linear(linear, out));
         phases.push(Box::new(Matmul::new(tier, normed, products.into())));
         let state_at = params.state_len(batch.first_layer..index);
@@ -348,21 +343,37 @@ impl Network {
             gate,
             out,
         }));
-        let mixed = output.inputs(tier, rows, value_len, self.needs(&[&net.ssm_out.weight]));
-        phases.push(Box::new(self.prepare(out, None, mixed)));
-        self.project(&net.ssm_out, mixed, layer.attn_post_norm.as_ref(), stream, phases);
+        self.project(out, &net.ssm_out, layer.attn_post_norm.as_ref(), output, stream, phases);
         normed
+    }
+
+    /// What products need of some rows, after a norm if there is one.
+    pub(super) fn inputs<'a>(
+        &'a self,
+        source: Shared<'a, f32>,
+        norm: Option<&'a NormWeight>,
+        rows: usize,
+        needs: Needs,
+        buffer: &'a mut InputBuffer,
+        phases: &mut Phases<'a>,
+    ) -> Inputs<'a> {
+        let inputs = buffer.inputs(tier(), rows, source.len() / rows, needs);
+        phases.push(Box::new(self.prepare(source, norm, inputs)));
+        inputs
     }
 
     /// The last product of a part of a layer, added to the residual stream: at once, or after its norm and scale.
     pub(super) fn project<'a>(
         &'a self,
+        source: Shared<'a, f32>,
         linear: &'a Linear,
-        inputs: Inputs<'a>,
         norm: Option<&'a NormWeight>,
+        buffer: &'a mut InputBuffer,
         stream: Stream<'a>,
         phases: &mut Phases<'a>,
     ) {
+        let rows = stream.hidden.len() / self.params.embedding_length;
+        let inputs = self.inputs(source, None, rows, self.needs(&[&linear.weight]), buffer, phases);
         let add = norm.is_none() && self.params.scales.residual == 1.0;
         let out = if add { stream.hidden } else { stream.branch };
         phases.push(Box::new(Matmul::new(tier(), inputs, vec![Part { add, ..self.linear(linear, out) }])));

@@ -377,7 +377,6 @@ impl SlidingWindow {
     fn read(keys: &Keys, rule: Window, layers: usize) -> Result<Option<Self>, Error> {
         let (all_but, default) = match rule {
             Window::None => return Ok(None),
-            Window::All => (0, 0),
             Window::AllBut(n) => (n, 0),
             Window::AllButDefault4096(n) => (n, 4096),
             Window::OfLayers { layers: of, all_but } if of == layers => (all_but, 4096),
