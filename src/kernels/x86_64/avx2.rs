@@ -1,5 +1,5 @@
 //! AVX2 with FMA and F16C: two 256-bit registers per vector, with or without AVX-VNNI.
-use super::blocks;
+use super::unpack;
 use crate::kernels::{
     formats::{Format32, Format256, with_format_32, with_vector_format},
     simd::{CENTRE, Factors256, Simd, expanded},
@@ -328,15 +328,14 @@ impl<D: Dot> Simd for Ymm<D> {
                 for (v, row) in v.iter_mut().zip(&rows[8 * i..]) {
                     *v = _mm256_loadu_si256(row.add(32 * j).cast());
                 }
-                blocks::transpose8(&mut v);
-                for (word, v) in v.into_iter().enumerate() {
+                for (word, v) in unpack::transposed(v).into_iter().enumerate() {
                     _mm256_storeu_si256(out.add(8 * j + word).cast::<__m256i>().add(i), v);
                 }
             }
         }
     }
 
-    blocks::unpacking!();
+    unpack::unpacking!();
 
     const NARROW_PRODUCTS: usize = D::NARROW_PRODUCTS;
     const START_WORDS: usize = D::START_WORDS;

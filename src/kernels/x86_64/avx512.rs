@@ -1,5 +1,5 @@
 //! AVX-512 with VNNI: one 512-bit register per vector.
-use super::{avx2::vnni, blocks};
+use super::{avx2::vnni, unpack};
 use crate::kernels::{
     formats::{Format32, Format256, with_format_32, with_vector_format},
     simd::{Factors256, Simd, expanded},
@@ -175,7 +175,7 @@ impl Simd for Avx512 {
         }
     }
 
-    blocks::unpacking!();
+    unpack::unpacking!();
 
     const NARROW_PRODUCTS: usize = vnni::NARROW_PRODUCTS;
     const START_WORDS: usize = vnni::START_WORDS;

@@ -3,15 +3,32 @@
 //! # Safety
 //! As in `generic/`: AVX2 is enabled where this is inlined, and pointers are valid for a block.
 #![allow(clippy::missing_safety_doc, clippy::needless_range_loop)]
+use super::unpack::{self, Bytewise, Eight, Factors, Lanes, four_words};
 use crate::{
-    kernels::{formats::*, simd::Factors256},
+    kernels::formats::*,
     quant::{self, MXFP4_VALUES},
 };
 use std::arch::x86_64::*;
 
+/// 32 bytes of a block: of one row, or the four at the same place of each of eight rows.
+pub trait Bytes: Copy {
+    unsafe fn at(self, offset: usize) -> __m256i;
+}
+
+/// One row.
+#[derive(Clone, Copy)]
+struct Row(*const u8);
+
+impl Bytes for Row {
+    #[inline(always)]
+    unsafe fn at(self, offset: usize) -> __m256i {
+        unsafe { load256(self.0.add(offset)) }
+    }
+}
+
 /// A super-block of 256 elements. Scales and minima come as words, those of the even 16s of elements in the lower half
 /// and those of the odd ones in the upper half.
-pub trait Block256: Format256 {
+pub trait Block256: Format256 + Sized {
     /// How much larger the codes are than the values: then they are unsigned. `None`: signed bytes.
     const BIAS: Option<i32>;
     /// The 32 codes of the eighths 2 i and 2 i + 1.
@@ -34,171 +51,92 @@ pub trait Block256: Format256 {
     unsafe fn dmin(p: [*const u8; 4]) -> __m128 {
         unsafe { halves(p.map(|p| p.add(Self::D_AT[1]))) }
     }
+
+    /// The codes of eight rows, `bias` added: lanes of vector `k` get columns 4 k .. 4 k + 4.
+    #[inline(always)]
+    unsafe fn eight_codes(rows: &Eight, bias: __m256i, out: Lanes) {
+        unsafe { unpack::by_rows::<Self>(rows, bias, out) }
+    }
+    /// What multiplies them.
+    #[inline(always)]
+    unsafe fn eight_factors(rows: &Eight) -> Factors {
+        unsafe { unpack::factors_by_rows::<Self>(rows) }
+    }
+    #[inline(always)]
+    unsafe fn eight_d(rows: &Eight) -> [__m256; 2] {
+        unsafe {
+            let (low, high) = (std::array::from_fn(|r| rows[r]), std::array::from_fn(|r| rows[4 + r]));
+            [_mm256_set_m128(Self::d(high), Self::d(low)), _mm256_set_m128(Self::dmin(high), Self::dmin(low))]
+        }
+    }
 }
 
-/// How the vector machines of both widths unpack 16 rows: by the registers of this file in the formats that have them.
-macro_rules! unpacking {
+/// The codes of a format whose [`Bytewise::from_bytes`] says how they are made.
+macro_rules! codes_by_bytes {
     () => {
         #[inline(always)]
-        fn prefetch(p: *const u8) {
-            // SAFETY: a prefetch reads nothing that the program sees, whatever the address.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+        unsafe fn codes(p: *const u8, i: usize) -> [__m256i; 2] {
+            unsafe { Self::from_bytes(Row(p), i) }
         }
         #[inline(always)]
-        unsafe fn codes_256<W: Format256>(blocks: [*const u8; 16], bias: u8, out: *mut [u8; 64]) {
-            with_vector_format!(W::TYPE, K => unsafe { blocks::codes_256::<K>(blocks, bias, out) },
-                unsafe { expanded::codes_256::<Self, W>(blocks, bias, out) })
-        }
-        #[inline(always)]
-        unsafe fn factors_256<W: Format256>(blocks: [*const u8; 16], out: &mut Factors256) {
-            with_vector_format!(W::TYPE, K => unsafe { blocks::factors_256::<K>(blocks, out) },
-                unsafe { expanded::factors_256::<W>(blocks, out) })
-        }
-        #[inline(always)]
-        unsafe fn codes_32<W: Format32>(blocks: [*const u8; 16], n: usize, bias: u8, out: *mut [u8; 64]) {
-            with_format_32!(W::TYPE, K => unsafe { blocks::codes_32::<K>(blocks, n, bias, out) })
-        }
-        #[inline(always)]
-        unsafe fn factors_32<W: Format32>(blocks: [*const u8; 16], d: &mut [f32; 16], m: &mut [f32; 16]) {
-            with_format_32!(W::TYPE, K => unsafe { blocks::factors_32::<K>(blocks, d, m) })
+        unsafe fn eight_codes(rows: &Eight, bias: __m256i, out: Lanes) {
+            unsafe { unpack::by_words::<Self>(rows, bias, out) }
         }
     };
-}
-pub(super) use unpacking;
-
-/// [`Simd::codes_256`](crate::kernels::simd::Simd::codes_256).
-#[inline(always)]
-pub unsafe fn codes_256<W: Block256>(blocks: [*const u8; 16], bias: u8, out: *mut [u8; 64]) {
-    unsafe {
-        let bias = _mm256_set1_epi8(bias.wrapping_sub(W::BIAS.unwrap_or(0) as u8) as i8);
-        for i in 0..4 {
-            for eight in 0..2 {
-                let mut codes = [[_mm256_setzero_si256(); 8]; 2];
-                for r in 0..8 {
-                    [codes[0][r], codes[1][r]] = W::codes(blocks[8 * eight + r], i);
-                }
-                for half in 0..2 {
-                    store_codes(&mut codes[half], bias, out.add(16 * i + 8 * half), eight);
-                }
-            }
-        }
-    }
-}
-
-/// 32 codes of eight rows: the lower or upper half of eight vectors of a panel.
-#[inline(always)]
-unsafe fn store_codes(rows: &mut [__m256i; 8], bias: __m256i, out: *mut [u8; 64], eight: usize) {
-    unsafe {
-        transpose8(rows);
-        for k in 0..8 {
-            _mm256_storeu_si256(out.add(k).cast::<__m256i>().add(eight), _mm256_add_epi8(rows[k], bias));
-        }
-    }
-}
-
-/// [`Simd::factors_256`](crate::kernels::simd::Simd::factors_256).
-#[inline(always)]
-pub unsafe fn factors_256<W: Block256>(blocks: [*const u8; 16], out: &mut Factors256) {
-    unsafe {
-        for eight in 0..2 {
-            let (mut scales, mut mins) = ([_mm256_setzero_si256(); 8], [_mm256_setzero_si256(); 8]);
-            for r in (0..8).step_by(2) {
-                let pair = W::scales([blocks[8 * eight + r], blocks[8 * eight + r + 1]]);
-                for i in 0..2 {
-                    [scales[r + i], mins[r + i]] = pair[i];
-                }
-            }
-            store_words(&mut scales, &mut out.scales, eight);
-            if !W::SIGNED {
-                store_words(&mut mins, &mut out.mins, eight);
-            }
-        }
-        for four in 0..4 {
-            let p: [*const u8; 4] = std::array::from_fn(|i| blocks[4 * four + i]);
-            _mm_storeu_ps(out.d.as_mut_ptr().add(4 * four), W::d(p));
-            _mm_storeu_ps(out.dmin.as_mut_ptr().add(4 * four), W::dmin(p));
-        }
-    }
-}
-
-/// Words of eight rows, in the order of [`Block256::scales`]; as pairs in natural order.
-#[inline(always)]
-unsafe fn store_words(rows: &mut [__m256i; 8], out: &mut [[i32; 16]; 8], eight: usize) {
-    unsafe {
-        let pairs = _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
-        for row in rows.iter_mut() {
-            let quarters = _mm256_permute4x64_epi64::<0b11_01_10_00>(*row);
-            *row = _mm256_shuffle_epi8(quarters, _mm256_broadcastsi128_si256(pairs));
-        }
-        transpose8(rows);
-        for j in 0..8 {
-            _mm256_storeu_si256(out[j].as_mut_ptr().cast::<__m256i>().add(eight), rows[j]);
-        }
-    }
-}
-
-/// [`Simd::codes_32`](crate::kernels::simd::Simd::codes_32).
-#[inline(always)]
-pub unsafe fn codes_32<W: Block32>(blocks: [*const u8; 16], n: usize, bias: u8, out: *mut [u8; 64]) {
-    unsafe {
-        let stored = if W::SIGNED { 0 } else { W::BIAS };
-        let bias = _mm256_set1_epi8(bias.wrapping_sub(stored) as i8);
-        for j in 0..n {
-            for eight in 0..2 {
-                let mut codes = [_mm256_setzero_si256(); 8];
-                for r in 0..8 {
-                    codes[r] = W::codes(blocks[8 * eight + r].add(j * W::BYTES));
-                }
-                store_codes(&mut codes, bias, out.add(8 * j), eight);
-            }
-        }
-    }
-}
-
-/// [`Simd::factors_32`](crate::kernels::simd::Simd::factors_32).
-#[inline(always)]
-pub unsafe fn factors_32<W: Block32>(blocks: [*const u8; 16], d: &mut [f32; 16], m: &mut [f32; 16]) {
-    unsafe {
-        for four in 0..4 {
-            let p: [*const u8; 4] = std::array::from_fn(|i| blocks[4 * four + i]);
-            _mm_storeu_ps(d.as_mut_ptr().add(4 * four), W::scales(p));
-            if W::HAS_MIN {
-                _mm_storeu_ps(m.as_mut_ptr().add(4 * four), halves(p.map(|p| p.add(2))));
-            }
-        }
-    }
-}
-
-/// Transposes 8 × 8 words of 32 bits: pairs, then quads, then 128-bit lanes.
-#[inline(always)]
-pub unsafe fn transpose8(v: &mut [__m256i; 8]) {
-    unsafe {
-        let mut t = [_mm256_setzero_si256(); 8];
-        for i in 0..4 {
-            t[2 * i] = _mm256_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
-            t[2 * i + 1] = _mm256_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
-        }
-        for i in 0..2 {
-            let b = 4 * i;
-            v[b] = _mm256_unpacklo_epi64(t[b], t[b + 2]);
-            v[b + 1] = _mm256_unpackhi_epi64(t[b], t[b + 2]);
-            v[b + 2] = _mm256_unpacklo_epi64(t[b + 1], t[b + 3]);
-            v[b + 3] = _mm256_unpackhi_epi64(t[b + 1], t[b + 3]);
-        }
-        // Now lane L of v[4 i + c] holds column 4 L + c of rows 4 i .. 4 i + 3.
-        for c in 0..4 {
-            t[c] = _mm256_permute2x128_si256::<0x20>(v[c], v[4 + c]);
-            t[4 + c] = _mm256_permute2x128_si256::<0x31>(v[c], v[4 + c]);
-        }
-        *v = t;
-    }
 }
 
 /// A block of 32 elements.
 pub trait Block32: Format32 {
     /// Codes are signed bytes; otherwise they are [`Format32::BIAS`] larger than their values.
     const SIGNED: bool = Self::LARGEST > 127;
-    unsafe fn codes(p: *const u8) -> __m256i;
+    /// Where the codes are: bytes, or where no code needs so many bits, 16 times two nibbles.
+    const CODES_AT: usize;
+    const NIBBLES: bool = true;
+    /// Where a word with the fifth bits of codes is.
+    const FIFTH_BITS_AT: Option<usize> = None;
+    /// Codes of nibbles.
+    #[inline(always)]
+    unsafe fn of_nibbles(nibbles: __m256i) -> __m256i {
+        nibbles
+    }
+    #[inline(always)]
+    unsafe fn codes(p: *const u8) -> __m256i {
+        unsafe {
+            if !Self::NIBBLES {
+                return load256(p.add(Self::CODES_AT));
+            }
+            let codes = Self::of_nibbles(nibbles(p.add(Self::CODES_AT)));
+            match Self::FIFTH_BITS_AT {
+                None => codes,
+                Some(at) => _mm256_or_si256(codes, fifth_bits(p.add(at))),
+            }
+        }
+    }
+    /// The codes of eight rows, `at` bytes from there: lanes of vector `k` hold columns 4 k .. 4 k + 4.
+    #[inline(always)]
+    unsafe fn eight_codes(rows: &Eight, at: usize) -> [__m256i; 8] {
+        unsafe {
+            if !Self::NIBBLES {
+                return unpack::eight_words(rows, at + Self::CODES_AT);
+            }
+            let mut codes = [_mm256_setzero_si256(); 8];
+            for (k, bytes) in four_words(rows, at + Self::CODES_AT).into_iter().enumerate() {
+                codes[k] = Self::of_nibbles(bits(bytes, 0, 0, 15));
+                codes[4 + k] = Self::of_nibbles(bits(bytes, 4, 0, 15));
+            }
+            if let Some(fifth) = Self::FIFTH_BITS_AT {
+                let mut words = [0; 8];
+                for r in 0..8 {
+                    words[r] = word(rows[r].add(at + fifth)) as i32;
+                }
+                let fifth = _mm256_loadu_si256(words.as_ptr().cast());
+                for k in 0..8 {
+                    codes[k] = _mm256_or_si256(codes[k], four_fifth_bits(fifth, k));
+                }
+            }
+            codes
+        }
+    }
     /// The scales of four blocks.
     #[inline(always)]
     unsafe fn scales(p: [*const u8; 4]) -> __m128 {
@@ -285,6 +223,55 @@ unsafe fn six_bit_pairs(p: [*const u8; 2]) -> [[__m256i; 2]; 2] {
     }
 }
 
+/// The same of eight rows.
+#[inline(always)]
+unsafe fn six_bit_factors(rows: &Eight) -> Factors {
+    unsafe {
+        let [d, a, b, c] = four_words(rows, 0);
+        let low_six = |x| bits(x, 0, 0, 0x3f);
+        let (scales, mins) = (
+            [low_six(a), _mm256_or_si256(bits(c, 0, 0, 15), bits(a, 6, 4, 0x30))],
+            [low_six(b), _mm256_or_si256(bits(c, 4, 0, 15), bits(b, 6, 4, 0x30))],
+        );
+        let (mut factors, mut lows) = ([_mm256_setzero_si256(); 8], [_mm256_setzero_si256(); 8]);
+        for j in 0..8 {
+            factors[j] = byte_twice(scales[j / 4], j % 4);
+            lows[j] = byte_twice(mins[j / 4], j % 4);
+        }
+        Factors { scales: factors, mins: lows, d: lower_halves(d), dmin: lower_halves(_mm256_srli_epi32::<16>(d)) }
+    }
+}
+
+/// Byte `at` of each lane, as two equal words.
+#[inline(always)]
+unsafe fn byte_twice(lanes: __m256i, at: usize) -> __m256i {
+    unsafe {
+        let first = _mm_setr_epi8(0, -128, 0, -128, 4, -128, 4, -128, 8, -128, 8, -128, 12, -128, 12, -128);
+        let indices = _mm256_add_epi32(_mm256_broadcastsi128_si256(first), _mm256_set1_epi32(at as i32 * 0x1_0001));
+        _mm256_shuffle_epi8(lanes, indices)
+    }
+}
+
+/// The signed bytes `at` and `at + 1` of each lane, as words.
+#[inline(always)]
+unsafe fn signed_bytes(lanes: __m256i, at: usize) -> __m256i {
+    unsafe {
+        let first = _mm_setr_epi8(-128, 0, -128, 1, -128, 4, -128, 5, -128, 8, -128, 9, -128, 12, -128, 13);
+        let indices = _mm256_add_epi32(_mm256_broadcastsi128_si256(first), _mm256_set1_epi32(at as i32 * 0x100_0100));
+        _mm256_srai_epi16::<8>(_mm256_shuffle_epi8(lanes, indices))
+    }
+}
+
+/// The f16 numbers in the lower halves of lanes.
+#[inline(always)]
+unsafe fn lower_halves(lanes: __m256i) -> __m256 {
+    unsafe {
+        let words = _mm256_and_si256(lanes, _mm256_set1_epi32(0xffff));
+        let packed = _mm256_permute4x64_epi64::<0b00_00_10_00>(_mm256_packus_epi32(words, words));
+        _mm256_cvtph_ps(_mm256_castsi256_si128(packed))
+    }
+}
+
 /// Runs a function of one block on two.
 macro_rules! each {
     ($p:expr, $one:expr) => {
@@ -295,26 +282,48 @@ macro_rules! each {
 impl Block256 for Q4K {
     const BIAS: Option<i32> = Some(0);
     const D_AT: [usize; 2] = [0, 2];
-    #[inline(always)]
-    unsafe fn codes(p: *const u8, i: usize) -> [__m256i; 2] {
-        unsafe {
-            let bytes = load256(p.add(16 + 32 * i));
-            [bits(bytes, 0, 0, 15), bits(bytes, 4, 0, 15)]
-        }
-    }
+    codes_by_bytes!();
     #[inline(always)]
     unsafe fn scales(p: [*const u8; 2]) -> [[__m256i; 2]; 2] {
         unsafe { six_bit_pairs(p) }
+    }
+    #[inline(always)]
+    unsafe fn eight_factors(rows: &Eight) -> Factors {
+        unsafe { six_bit_factors(rows) }
+    }
+}
+
+impl Bytewise for Q4K {
+    const PIECES: (usize, usize) = (16, 4);
+    #[inline(always)]
+    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [__m256i; 2] {
+        unsafe {
+            let bytes = block.at(16 + 32 * i);
+            [bits(bytes, 0, 0, 15), bits(bytes, 4, 0, 15)]
+        }
     }
 }
 
 impl Block256 for Q5K {
     const BIAS: Option<i32> = Some(0);
     const D_AT: [usize; 2] = [0, 2];
+    codes_by_bytes!();
     #[inline(always)]
-    unsafe fn codes(p: *const u8, i: usize) -> [__m256i; 2] {
+    unsafe fn scales(p: [*const u8; 2]) -> [[__m256i; 2]; 2] {
+        unsafe { six_bit_pairs(p) }
+    }
+    #[inline(always)]
+    unsafe fn eight_factors(rows: &Eight) -> Factors {
+        unsafe { six_bit_factors(rows) }
+    }
+}
+
+impl Bytewise for Q5K {
+    const PIECES: (usize, usize) = (16, 5);
+    #[inline(always)]
+    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [__m256i; 2] {
         unsafe {
-            let (bytes, fifth) = (load256(p.add(48 + 32 * i)), load256(p.add(16)));
+            let (bytes, fifth) = (block.at(48 + 32 * i), block.at(16));
             let j = 2 * i as i32;
             [
                 _mm256_or_si256(bits(bytes, 0, 0, 15), bits(fifth, j, 4, 16)),
@@ -322,64 +331,87 @@ impl Block256 for Q5K {
             ]
         }
     }
-    #[inline(always)]
-    unsafe fn scales(p: [*const u8; 2]) -> [[__m256i; 2]; 2] {
-        unsafe { six_bit_pairs(p) }
-    }
 }
 
 impl Block256 for Q6K {
     const BIAS: Option<i32> = Some(32);
     const D_AT: [usize; 2] = [208; 2];
-    #[inline(always)]
-    unsafe fn codes(p: *const u8, i: usize) -> [__m256i; 2] {
-        unsafe {
-            let (half, g) = (i / 2, 2 * (i as i32 % 2));
-            let low = p.add(64 * half);
-            let high = load256(p.add(128 + 32 * half));
-            [
-                _mm256_or_si256(bits(load256(low), 2 * g, 0, 15), bits(high, 2 * g, 4, 0x30)),
-                _mm256_or_si256(bits(load256(low.add(32)), 2 * g, 0, 15), bits(high, 2 * g + 2, 4, 0x30)),
-            ]
-        }
-    }
+    codes_by_bytes!();
     #[inline(always)]
     unsafe fn scales(p: [*const u8; 2]) -> [[__m256i; 2]; 2] {
         unsafe { each!(p, q6_k_scales) }
+    }
+    #[inline(always)]
+    unsafe fn eight_factors(rows: &Eight) -> Factors {
+        unsafe {
+            let mut scales = [_mm256_setzero_si256(); 8];
+            for (i, bytes) in four_words(rows, 192).into_iter().enumerate() {
+                for half in 0..2 {
+                    scales[2 * i + half] = signed_bytes(bytes, 2 * half);
+                }
+            }
+            let [d, dmin] = Self::eight_d(rows);
+            Factors { scales, mins: scales, d, dmin }
+        }
+    }
+}
+
+impl Bytewise for Q6K {
+    const PIECES: (usize, usize) = (0, 6);
+    #[inline(always)]
+    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [__m256i; 2] {
+        unsafe {
+            let (half, g) = (i / 2, 2 * (i as i32 % 2));
+            let (first, second, high) = (block.at(64 * half), block.at(64 * half + 32), block.at(128 + 32 * half));
+            [
+                _mm256_or_si256(bits(first, 2 * g, 0, 15), bits(high, 2 * g, 4, 0x30)),
+                _mm256_or_si256(bits(second, 2 * g, 0, 15), bits(high, 2 * g + 2, 4, 0x30)),
+            ]
+        }
     }
 }
 
 impl Block256 for Q2K {
     const BIAS: Option<i32> = Some(0);
     const D_AT: [usize; 2] = [80, 82];
-    #[inline(always)]
-    unsafe fn codes(p: *const u8, i: usize) -> [__m256i; 2] {
-        unsafe { two_bits(p.add(16), i) }
-    }
+    codes_by_bytes!();
     #[inline(always)]
     unsafe fn scales(p: [*const u8; 2]) -> [[__m256i; 2]; 2] {
         unsafe { each!(p, q2_k_scales) }
     }
 }
 
+impl Bytewise for Q2K {
+    const PIECES: (usize, usize) = (16, 2);
+    #[inline(always)]
+    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [__m256i; 2] {
+        unsafe { two_bits(block.at(16 + 32 * (i / 2)), i) }
+    }
+}
+
 impl Block256 for Tq20 {
     const BIAS: Option<i32> = Some(1);
     const D_AT: [usize; 2] = [64; 2];
-    #[inline(always)]
-    unsafe fn codes(p: *const u8, i: usize) -> [__m256i; 2] {
-        unsafe { two_bits(p, i) }
-    }
+    codes_by_bytes!();
     #[inline(always)]
     unsafe fn scales(_: [*const u8; 2]) -> [[__m256i; 2]; 2] {
         unsafe { [[_mm256_set1_epi16(1); 2]; 2] }
     }
 }
 
+impl Bytewise for Tq20 {
+    const PIECES: (usize, usize) = (0, 2);
+    #[inline(always)]
+    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [__m256i; 2] {
+        unsafe { two_bits(block.at(32 * (i / 2)), i) }
+    }
+}
+
 /// The two-bit codes of the eighths 2 i and 2 i + 1; see quant/q2_k.rs.
 #[inline(always)]
-unsafe fn two_bits(p: *const u8, i: usize) -> [__m256i; 2] {
+unsafe fn two_bits(bytes: __m256i, i: usize) -> [__m256i; 2] {
     unsafe {
-        let (bytes, at) = (load256(p.add(32 * (i / 2))), 4 * (i as i32 % 2));
+        let at = 4 * (i as i32 % 2);
         [bits(bytes, at, 0, 3), bits(bytes, at + 2, 0, 3)]
     }
 }
@@ -387,20 +419,25 @@ unsafe fn two_bits(p: *const u8, i: usize) -> [__m256i; 2] {
 impl Block256 for Q3K {
     const BIAS: Option<i32> = Some(4);
     const D_AT: [usize; 2] = [108; 2];
+    codes_by_bytes!();
     #[inline(always)]
-    unsafe fn codes(p: *const u8, i: usize) -> [__m256i; 2] {
+    unsafe fn scales(p: [*const u8; 2]) -> [[__m256i; 2]; 2] {
+        unsafe { each!(p, q3_k_scales) }
+    }
+}
+
+impl Bytewise for Q3K {
+    const PIECES: (usize, usize) = (0, 3);
+    #[inline(always)]
+    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [__m256i; 2] {
         unsafe {
-            let (bytes, at) = (load256(p.add(32 + 32 * (i / 2))), 4 * (i as i32 % 2));
-            let (third, j) = (load256(p), 2 * i as i32);
+            let (bytes, at) = (block.at(32 + 32 * (i / 2)), 4 * (i as i32 % 2));
+            let (third, j) = (block.at(0), 2 * i as i32);
             [
                 _mm256_or_si256(bits(bytes, at, 0, 3), bits(third, j, 2, 4)),
                 _mm256_or_si256(bits(bytes, at + 2, 0, 3), bits(third, j + 1, 2, 4)),
             ]
         }
-    }
-    #[inline(always)]
-    unsafe fn scales(p: [*const u8; 2]) -> [[__m256i; 2]; 2] {
-        unsafe { each!(p, q3_k_scales) }
     }
 }
 
@@ -487,6 +524,18 @@ unsafe fn fifth_bits(p: *const u8) -> __m256i {
     unsafe { _mm256_and_si256(set_bits(word(p)), _mm256_set1_epi8(16)) }
 }
 
+/// 16 in every byte whose bit is set, of bits 4 `k` .. 4 `k` + 4 of each lane.
+#[inline(always)]
+unsafe fn four_fifth_bits(lanes: __m256i, k: usize) -> __m256i {
+    unsafe {
+        let of_byte = _mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12);
+        let spread = _mm256_add_epi8(_mm256_broadcastsi128_si256(of_byte), _mm256_set1_epi8(k as i8 / 2));
+        let bit = _mm256_set1_epi32(if k % 2 == 0 { 0x0804_0201 } else { 0x8040_2010_u32 as i32 });
+        let mine = _mm256_and_si256(_mm256_shuffle_epi8(lanes, spread), bit);
+        _mm256_and_si256(_mm256_cmpeq_epi8(mine, bit), _mm256_set1_epi8(16))
+    }
+}
+
 /// 0xff in every byte whose bit of the word is set.
 #[inline(always)]
 pub unsafe fn set_bits(word: u32) -> __m256i {
@@ -500,29 +549,42 @@ pub unsafe fn set_bits(word: u32) -> __m256i {
 }
 
 macro_rules! blocks_32 {
-    ($($name:ident |$p:ident| $codes:expr $(, $scales:item)?;)*) => {$(
+    ($($name:ident codes at $at:literal $({ $($item:item)* })?;)*) => {$(
         impl Block32 for $name {
-            #[inline(always)]
-            unsafe fn codes($p: *const u8) -> __m256i {
-                unsafe { $codes }
-            }
-            $($scales)?
+            const CODES_AT: usize = $at;
+            $($($item)*)?
         }
     )*};
 }
 blocks_32! {
-    Q40 |p| nibbles(p.add(2));
-    Q41 |p| nibbles(p.add(4));
-    Q50 |p| _mm256_or_si256(nibbles(p.add(6)), fifth_bits(p.add(2)));
-    Q51 |p| _mm256_or_si256(nibbles(p.add(8)), fifth_bits(p.add(4)));
-    Q80 |p| load256(p.add(2));
-    Iq4Nl |p| look_up(nibbles(p.add(2)), quant::IQ4_VALUES);
-    Mxfp4 |p| look_up(nibbles(p.add(1)), MXFP4_VALUES.map(|value| value + 12)),
+    Q40 codes at 2;
+    Q41 codes at 4;
+    Q50 codes at 6 {
+        const FIFTH_BITS_AT: Option<usize> = Some(2);
+    };
+    Q51 codes at 8 {
+        const FIFTH_BITS_AT: Option<usize> = Some(4);
+    };
+    Q80 codes at 2 {
+        const NIBBLES: bool = false;
+    };
+    Iq4Nl codes at 2 {
+        #[inline(always)]
+        unsafe fn of_nibbles(nibbles: __m256i) -> __m256i {
+            unsafe { look_up(nibbles, quant::IQ4_VALUES) }
+        }
+    };
+    Mxfp4 codes at 1 {
+        #[inline(always)]
+        unsafe fn of_nibbles(nibbles: __m256i) -> __m256i {
+            unsafe { look_up(nibbles, MXFP4_VALUES.map(|value| value + 12)) }
+        }
         #[inline(always)]
         unsafe fn scales(p: [*const u8; 4]) -> __m128 {
             unsafe {
                 let d = p.map(|p| quant::e8m0_half_to_f32(*p));
                 _mm_loadu_ps(d.as_ptr())
             }
-        };
+        }
+    };
 }

@@ -6,6 +6,7 @@ mod decode;
 mod decode_avx2;
 mod decode_avx512;
 mod grid_blocks;
+mod unpack;
 
 use super::{
     formats::{with_count, with_expanded_format, with_format_32, with_vector_format},
