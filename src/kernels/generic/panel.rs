@@ -28,7 +28,7 @@ const NARROW_TILE: usize = 4;
 /// Blocks of 256 columns that are unpacked at a time: two panels of them fit the first-level cache, which is larger on
 /// processors with many registers.
 const fn panel_blocks<S: Simd>() -> usize {
-    if S::REGISTERS >= 32 { MOST_PANEL_BLOCKS } else { 2 }
+    if S::REGISTERS >= 32 { MOST_PANEL_BLOCKS } else { 1 }
 }
 const MOST_PANEL_BLOCKS: usize = 4;
 
@@ -170,32 +170,56 @@ pub unsafe fn group_256<S: Simd>(
 ) {
     unsafe {
         let panels = scratch.cast::<Panel256>();
+        let mut ahead = Ahead::of_rows(rows[0], blocks * ty.block_bytes());
         for first in (0..blocks).step_by(panel_blocks::<S>()) {
             let n = panel_blocks::<S>().min(blocks - first);
             for i in 0..PANELS * n {
                 let (g, b) = (i / n, i % n);
                 let at = (first + b) * ty.block_bytes();
                 let block: [*const u8; 16] = std::array::from_fn(|r| rows[PANEL_ROWS * g + r].add(at));
-                prefetch_next::<S>(rows[0], blocks * ty.block_bytes(), PANELS * first + i, ty.block_bytes());
                 with_format_256!(ty, W => unpack_256::<S, W>(block, &mut *panels.add(i)));
             }
+            ahead.allow(GROUP_ROWS * n * ty.block_bytes());
             let pair = [panels.cast_const(), panels.add(n).cast_const()];
             with_class_256!(ty, W => for (i, &(tile, count)) in tiles.iter().enumerate() {
                 let y = out.add(i * TILE * GROUP_ROWS);
-                tile_256::<S, W>(pair, n, tile.add(first), count, y, first == 0);
+                tile_256::<S, W>(pair, n, tile.add(first), count, y, first == 0, &mut ahead);
             });
         }
     }
 }
 
-/// Asks for a part of the next group's rows, which most likely come next: the `step`th of as many as panels are unpacked of
-/// this one. Rows lie one after the other; read panel by panel, from 16 places, they would come too late.
-#[inline(always)]
-unsafe fn prefetch_next<S: Simd>(rows: *const u8, row_bytes: usize, step: usize, block_bytes: usize) {
-    let part = PANEL_ROWS * block_bytes;
-    let from = rows.wrapping_add(GROUP_ROWS * row_bytes + step * part);
-    for line in 0..part.div_ceil(64) {
-        S::prefetch(from.wrapping_add(64 * line));
+/// What is asked for before it is needed: the next group's rows, which most likely come next. They lie one after the
+/// other; read panel by panel, from 16 places, they would come too late. Asked for all at once, they would keep what is
+/// needed now waiting; so a few lines are, between products.
+struct Ahead {
+    next: *const u8,
+    end: *const u8,
+}
+
+impl Ahead {
+    const STEP: usize = 3 * 64;
+
+    /// From the start of the rows after those that `rows` begins.
+    fn of_rows(rows: *const u8, row_bytes: usize) -> Self {
+        let next = rows.wrapping_add(GROUP_ROWS * row_bytes);
+        Self { next, end: next }
+    }
+
+    /// Lets this many more bytes be asked for.
+    #[inline(always)]
+    fn allow(&mut self, bytes: usize) {
+        self.end = self.end.wrapping_add(bytes);
+    }
+
+    #[inline(always)]
+    fn step<S: Simd>(&mut self) {
+        if self.next < self.end {
+            for line in 0..Self::STEP / 64 {
+                S::prefetch(self.next.wrapping_add(64 * line));
+            }
+            self.next = self.next.wrapping_add(Self::STEP);
+        }
     }
 }
 
@@ -239,18 +263,21 @@ unsafe fn tile_256<S: Simd, W: Format256>(
     count: usize,
     y: *mut f32,
     first: bool,
+    ahead: &mut Ahead,
 ) {
     unsafe {
         for tokens in parts::<S>(count) {
             let (from, y) = (tokens.start, y.add(GROUP_ROWS * tokens.start));
             if const { S::REGISTERS >= 32 } {
                 with_count!([4 5 6 7] tokens.len(), T => {
-                    part_256::<S, W, PANELS, T>(panels, n, tile, from, y, first);
+                    part_256::<S, W, PANELS, T>(panels, n, tile, from, y, first, ahead);
                 });
             } else {
                 for g in 0..PANELS {
                     let y = y.add(PANEL_ROWS * g);
-                    with_count!([2 3 4] tokens.len(), T => part_256::<S, W, 1, T>([panels[g]], n, tile, from, y, first));
+                    with_count!([2 3 4] tokens.len(), T => {
+                        part_256::<S, W, 1, T>([panels[g]], n, tile, from, y, first, ahead);
+                    });
                 }
             }
         }
@@ -266,6 +293,7 @@ unsafe fn part_256<S: Simd, W: Format256, const G: usize, const T: usize>(
     from: usize,
     y: *mut f32,
     first: bool,
+    ahead: &mut Ahead,
 ) {
     unsafe {
         let narrow = const { narrow_run_256::<S, W>() > 0 };
@@ -273,9 +301,9 @@ unsafe fn part_256<S: Simd, W: Format256, const G: usize, const T: usize>(
             let a = &*tile.add(b);
             let panels = panels.map(|panel| &*panel.add(b));
             let sums = if narrow {
-                narrow_sums::<S, W, G, T>(panels, a, from)
+                narrow_sums::<S, W, G, T>(panels, a, from, ahead)
             } else {
-                wide_sums::<S, W, G, T>(panels, a, from)
+                wide_sums::<S, W, G, T>(panels, a, from, ahead)
             };
             for g in 0..G {
                 let (d, dmin) = (S::load(panels[g].d.as_ptr()), S::load(panels[g].dmin.as_ptr()));
@@ -310,11 +338,13 @@ unsafe fn narrow_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
     panels: [&Panel256; G],
     a: &Tile256,
     from: usize,
+    ahead: &mut Ahead,
 ) -> [[S::I; T]; G] {
     unsafe {
         let (run, words) = const { (narrow_run_256::<S, W>(), words_per_scale::<W>()) };
         let mut sums = [[S::isplat(0); T]; G];
         for j in 0..64 / words {
+            ahead.step::<S>();
             for first in (j * words..(j + 1) * words).step_by(run) {
                 let mut acc = [[S::isplat(0); T]; G];
                 if W::SIGNED {
@@ -374,11 +404,13 @@ unsafe fn wide_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
     panels: [&Panel256; G],
     a: &Tile256,
     from: usize,
+    ahead: &mut Ahead,
 ) -> [[S::I; T]; G] {
     unsafe {
         let words = const { words_per_scale::<W>() };
         let mut sums = [[S::isplat(0); T]; G];
         for j in 0..64 / words {
+            ahead.step::<S>();
             let mut acc = [[S::isplat(0); T]; G];
             for k in words * j..words * (j + 1) {
                 let mut w = [S::bload(panels[0].codes[k].as_ptr()); G];
@@ -432,22 +464,22 @@ pub unsafe fn group_32<S: Simd, W: Format32>(
     unsafe {
         let panels = scratch.cast::<Panel32>();
         let groups = blocks.div_ceil(8);
+        let mut ahead = Ahead::of_rows(rows[0], blocks * W::BYTES);
         for first in (0..groups).step_by(panel_blocks::<S>()) {
             let n = panel_blocks::<S>().min(groups - first);
             for g in 0..PANELS {
                 for b in 0..n {
                     let at = 8 * (first + b);
                     let block: [*const u8; 16] = std::array::from_fn(|r| rows[PANEL_ROWS * g + r].add(at * W::BYTES));
-                    let step = PANELS * first + n * g + b;
-                    prefetch_next::<S>(rows[0], blocks * W::BYTES, step, 8 * W::BYTES);
                     unpack_32::<S, W>(block, (blocks - at).min(8), &mut *panels.add(n * g + b));
                 }
             }
             let pair = [panels.cast_const(), panels.add(n).cast_const()];
             let blocks = (blocks - 8 * first).min(8 * n);
+            ahead.allow(GROUP_ROWS * blocks * W::BYTES);
             for (i, &(tile, count)) in tiles.iter().enumerate() {
                 let y = out.add(i * TILE * GROUP_ROWS);
-                tile_32::<S, W>(pair, blocks, tile.add(first), count, y, first == 0);
+                tile_32::<S, W>(pair, blocks, tile.add(first), count, y, first == 0, &mut ahead);
             }
         }
     }
@@ -472,18 +504,21 @@ unsafe fn tile_32<S: Simd, W: Format32>(
     count: usize,
     y: *mut f32,
     first: bool,
+    ahead: &mut Ahead,
 ) {
     unsafe {
         for tokens in parts::<S>(count) {
             let (from, y) = (tokens.start, y.add(GROUP_ROWS * tokens.start));
             if const { S::REGISTERS >= 32 } {
                 with_count!([4 5 6 7] tokens.len(), T => {
-                    part_32::<S, W, PANELS, T>(panels, blocks, tile, from, y, first);
+                    part_32::<S, W, PANELS, T>(panels, blocks, tile, from, y, first, ahead);
                 });
             } else {
                 for g in 0..PANELS {
                     let y = y.add(PANEL_ROWS * g);
-                    with_count!([2 3 4] tokens.len(), T => part_32::<S, W, 1, T>([panels[g]], blocks, tile, from, y, first));
+                    with_count!([2 3 4] tokens.len(), T => {
+                        part_32::<S, W, 1, T>([panels[g]], blocks, tile, from, y, first, ahead);
+                    });
                 }
             }
         }
@@ -499,6 +534,7 @@ unsafe fn part_32<S: Simd, W: Format32, const G: usize, const T: usize>(
     from: usize,
     y: *mut f32,
     first: bool,
+    ahead: &mut Ahead,
 ) {
     unsafe {
         let mut sums = [[S::splat(0.0); T]; G];
@@ -511,6 +547,7 @@ unsafe fn part_32<S: Simd, W: Format32, const G: usize, const T: usize>(
         }
         for block in 0..blocks {
             let (b, j) = (block / 8, block % 8);
+            ahead.step::<S>();
             let a = &*tile.add(b);
             let panels = panels.map(|panel| &*panel.add(b));
             let dots = block_sums::<S, W, G, T>(panels, a, j, from);
