@@ -130,8 +130,7 @@ pub struct Inputs<'a> {
 
 impl InputBuffer {
     pub fn inputs(&mut self, tier: &Tier, tokens: usize, cols: usize, needs: Needs) -> Inputs<'_> {
-        let tiled =
-            tier.panels.as_ref().is_some_and(|panels| tokens >= if needs.wide { TILE } else { panels.from });
+        let tiled = tier.panels.as_ref().is_some_and(|panels| tokens >= if needs.wide { TILE } else { panels.from });
         let groups = cols.div_ceil(256);
         let tiles = if tiled { tile_count(tokens) * groups } else { 0 };
         let rows = if tiled { 0 } else { tokens * groups };

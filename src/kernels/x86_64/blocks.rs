@@ -112,6 +112,26 @@ pub trait Block32: Format32 {
             }
         }
     }
+    /// The codes of two rows, a row in each half: columns 0 .. 16, and columns 16 .. 32.
+    #[inline(always)]
+    unsafe fn two_rows(p: [*const u8; 2]) -> [__m256i; 2] {
+        unsafe {
+            let bytes = _mm256_set_m128i(load128(p[1].add(Self::CODES_AT)), load128(p[0].add(Self::CODES_AT)));
+            let mut codes = [Self::of_nibbles(bits(bytes, 0, 0, 15)), Self::of_nibbles(bits(bytes, 4, 0, 15))];
+            if let Some(at) = Self::FIFTH_BITS_AT {
+                let words = p.map(|p| word(p.add(at)) as i32);
+                let words = _mm256_set_m128i(_mm_set1_epi32(words[1]), _mm_set1_epi32(words[0]));
+                for half in 0..2 {
+                    // Bytes 0 and 1, or 2 and 3, of the words: a bit for each column.
+                    let spread = _mm_set_epi64x(0x0101_0101_0101_0101, 0);
+                    let spread = _mm256_add_epi8(_mm256_broadcastsi128_si256(spread), _mm256_set1_epi8(2 * half as i8));
+                    let fifth = _mm256_and_si256(bits_set(words, spread, EACH_BIT), _mm256_set1_epi8(16));
+                    codes[half] = _mm256_or_si256(codes[half], fifth);
+                }
+            }
+            codes
+        }
+    }
     /// The codes of eight rows, `at` bytes from there: lanes of vector `k` hold columns 4 k .. 4 k + 4.
     #[inline(always)]
     unsafe fn eight_codes(rows: &Eight, at: usize) -> [__m256i; 8] {
@@ -524,27 +544,36 @@ unsafe fn fifth_bits(p: *const u8) -> __m256i {
     unsafe { _mm256_and_si256(set_bits(word(p)), _mm256_set1_epi8(16)) }
 }
 
+/// 0xff in every byte whose bit of the word is set.
+#[inline(always)]
+pub unsafe fn set_bits(word: u32) -> __m256i {
+    unsafe {
+        let spread = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
+        bits_set(_mm256_set1_epi32(word as i32), spread, EACH_BIT)
+    }
+}
+
 /// 16 in every byte whose bit is set, of bits 4 `k` .. 4 `k` + 4 of each lane.
 #[inline(always)]
 unsafe fn four_fifth_bits(lanes: __m256i, k: usize) -> __m256i {
     unsafe {
         let of_byte = _mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12);
         let spread = _mm256_add_epi8(_mm256_broadcastsi128_si256(of_byte), _mm256_set1_epi8(k as i8 / 2));
-        let bit = _mm256_set1_epi32(if k % 2 == 0 { 0x0804_0201 } else { 0x8040_2010_u32 as i32 });
-        let mine = _mm256_and_si256(_mm256_shuffle_epi8(lanes, spread), bit);
-        _mm256_and_si256(_mm256_cmpeq_epi8(mine, bit), _mm256_set1_epi8(16))
+        let bits =
+            if k % 2 == 0 { EACH_BIT << 32 | EACH_BIT & 0xffff_ffff } else { EACH_BIT >> 32 | EACH_BIT & !0xffff_ffff };
+        _mm256_and_si256(bits_set(lanes, spread, bits), _mm256_set1_epi8(16))
     }
 }
 
-/// 0xff in every byte whose bit of the word is set.
+/// Byte `i` is bit `i`.
+const EACH_BIT: u64 = 0x8040_2010_0804_0201;
+
+/// 0xff in byte `i` if the bits of byte `i % 8` of `bits` are set in the byte that `spread` puts there.
 #[inline(always)]
-pub unsafe fn set_bits(word: u32) -> __m256i {
+unsafe fn bits_set(bytes: __m256i, spread: __m256i, bits: u64) -> __m256i {
     unsafe {
-        // Byte `i` gets the byte of the word that holds its bit, and keeps that bit.
-        let spread = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
-        let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201u64 as i64);
-        let mine = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(word as i32), spread), bit);
-        _mm256_cmpeq_epi8(mine, bit)
+        let bits = _mm256_set1_epi64x(bits as i64);
+        _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(bytes, spread), bits), bits)
     }
 }
 
@@ -582,8 +611,11 @@ blocks_32! {
         #[inline(always)]
         unsafe fn scales(p: [*const u8; 4]) -> __m128 {
             unsafe {
-                let d = p.map(|p| quant::e8m0_half_to_f32(*p));
-                _mm_loadu_ps(d.as_ptr())
+                let e = _mm_setr_epi32(i32::from(*p[0]), i32::from(*p[1]), i32::from(*p[2]), i32::from(*p[3]));
+                // As in quant/mxfp4.rs: the first two are subnormal.
+                let small = _mm_sllv_epi32(_mm_set1_epi32(0x0020_0000), e);
+                let others = _mm_slli_epi32::<23>(_mm_sub_epi32(e, _mm_set1_epi32(1)));
+                _mm_castsi128_ps(_mm_blendv_epi8(others, small, _mm_cmplt_epi32(e, _mm_set1_epi32(2))))
             }
         }
     };

@@ -199,6 +199,46 @@ unsafe fn low_sums(mins: [__m256i; ROWS], a: &Act256) -> __m128i {
     }
 }
 
+/// Are codes so small that words hold sums of eight products?
+const fn in_words<W: Block32>() -> bool {
+    W::NIBBLES && 8 * 127 * W::LARGEST <= i16::MAX as usize
+}
+
+/// Products of blocks of four rows, as [`Block32::two_rows`] gives the rows 0 and 2 and the rows 1 and 3.
+#[inline(always)]
+unsafe fn word_dots(codes: [__m256i; ROWS], q: *const i8) -> __m128i {
+    unsafe {
+        let (low, high) = (
+            _mm256_broadcastsi128_si256(_mm_loadu_si128(q.cast())),
+            _mm256_broadcastsi128_si256(_mm_loadu_si128(q.add(16).cast())),
+        );
+        // Words: sums of four products, then of eight.
+        let even = _mm256_add_epi16(_mm256_maddubs_epi16(codes[0], low), _mm256_maddubs_epi16(codes[1], high));
+        let odd = _mm256_add_epi16(_mm256_maddubs_epi16(codes[2], low), _mm256_maddubs_epi16(codes[3], high));
+        let words = _mm256_add_epi16(_mm256_unpacklo_epi64(even, odd), _mm256_unpackhi_epi64(even, odd));
+        // Two sums of a row beside each other.
+        let sums = _mm256_castsi256_ps(_mm256_madd_epi16(words, _mm256_set1_epi16(1)));
+        let (first, second) = (_mm256_castps256_ps128(sums), _mm256_extractf128_ps::<1>(sums));
+        _mm_add_epi32(
+            _mm_castps_si128(_mm_shuffle_ps::<0b10_00_10_00>(first, second)),
+            _mm_castps_si128(_mm_shuffle_ps::<0b11_01_11_01>(first, second)),
+        )
+    }
+}
+
+/// Products of blocks of four rows.
+#[inline(always)]
+unsafe fn dots<W: Block32>(codes: [__m256i; ROWS], q: *const i8) -> __m128i {
+    unsafe {
+        let q = _mm256_loadu_si256(q.cast());
+        let mut dots = [_mm256_setzero_si256(); ROWS];
+        for r in 0..ROWS {
+            dots[r] = _mm256_madd_epi16(products(codes[r], q, W::SIGNED), _mm256_set1_epi16(1));
+        }
+        sum_each(dots)
+    }
+}
+
 /// As [`rows_256`] for blocks of 32.
 #[inline(always)]
 pub unsafe fn rows_32<W: Block32>(
@@ -216,20 +256,22 @@ pub unsafe fn rows_32<W: Block32>(
             let (g, j) = (b / 8, b % 8);
             prefetch(ahead, b, ROWS * W::BYTES);
             let mut codes = [_mm256_setzero_si256(); ROWS];
-            for r in 0..ROWS {
-                codes[r] = W::codes(p[r]);
+            if const { in_words::<W>() } {
+                [codes[0], codes[1]] = W::two_rows([p[0], p[2]]);
+                [codes[2], codes[3]] = W::two_rows([p[1], p[3]]);
+            } else {
+                for r in 0..ROWS {
+                    codes[r] = W::codes(p[r]);
+                }
             }
             let d = W::scales(p);
             for t in 0..tokens.len() {
                 let a = &*tokens[t].add(g);
-                let q = _mm256_loadu_si256(a.q.as_ptr().add(32 * j).cast());
-                let mut dots = [_mm256_setzero_si256(); ROWS];
-                for r in 0..ROWS {
-                    dots[r] = _mm256_madd_epi16(products(codes[r], q, W::SIGNED), _mm256_set1_epi16(1));
-                }
+                let q = a.q.as_ptr().add(32 * j);
+                let dots = if const { in_words::<W>() } { word_dots(codes, q) } else { dots::<W>(codes, q) };
                 let bias = if W::SIGNED { 0 } else { i32::from(W::BIAS) };
                 let excess = _mm_set1_epi32(bias * a.sums[j]);
-                let x = _mm_mul_ps(_mm_cvtepi32_ps(_mm_sub_epi32(sum_each(dots), excess)), d);
+                let x = _mm_mul_ps(_mm_cvtepi32_ps(_mm_sub_epi32(dots, excess)), d);
                 y[t] = _mm_fmadd_ps(x, _mm_set1_ps(a.d[j]), y[t]);
                 if W::HAS_MIN {
                     let low = _mm_set1_ps(a.sums[j] as f32 * a.d[j]);
