@@ -97,6 +97,10 @@ impl Phase for Beside<'_> {
         self.ends.last().copied().unwrap_or(0)
     }
 
+    fn in_runs(&self) -> bool {
+        self.phases.iter().all(|phase| phase.in_runs())
+    }
+
     fn run(&self, chunk: usize, lane: &mut Lane) {
         let index = self.ends.partition_point(|&end| end <= chunk);
         let before = if index == 0 { 0 } else { self.ends[index - 1] };
