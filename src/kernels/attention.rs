@@ -2,6 +2,7 @@
 use super::{
     generic::attention::{self as kernel, CHUNK, Heads, KvFormat, Page, QueryRow},
     norm::Norm,
+    scalar::Rotation,
     tier::Tier,
 };
 use crate::compute::{Lane, Phase, Shared};
@@ -59,16 +60,6 @@ impl Layout {
     pub(super) fn keys_at(&self, layer: usize, head: usize) -> usize {
         (layer * self.kv_heads + head) * 2 * self.format.head_bytes(self.head_dim)
     }
-}
-
-/// How queries and keys are rotated (Su et al. 2021, arXiv 2104.09864).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rotation {
-    None,
-    /// Elements 2 i and 2 i + 1 are a pair.
-    Interleaved,
-    /// Elements i and i + n / 2 are a pair.
-    Halves,
 }
 
 /// Phase: fills the table of rotations of each row: `[row][cos of n pairs, sin of n pairs]`.
@@ -169,7 +160,8 @@ impl Phase for Store<'_> {
         }
         let (cos, sin) = table.split_at(self.pairs);
         for head in queries.chunks_mut(d).chain(keys.chunks_mut(d)) {
-            rotate(self.rotation, head, cos, sin);
+            // SAFETY: the tier was chosen for this processor.
+            unsafe { (self.tier.rotate)(self.rotation, head, cos, sin) };
         }
         let scale = self.query_scale * self.temperature.map_or(1.0, |temperature| temperature.at(position));
         for x in queries {
@@ -184,24 +176,6 @@ impl Phase for Store<'_> {
             unsafe {
                 let keys = page.0.add(at);
                 (self.tier.append)(self.layout.format, d, key, value, position % CHUNK, keys, keys.add(head_bytes));
-            }
-        }
-    }
-}
-
-pub(super) fn rotate(rotation: Rotation, head: &mut [f32], cos: &[f32], sin: &[f32]) {
-    let turn = |a: f32, b: f32, i: usize| (a.mul_add(cos[i], -(b * sin[i])), a.mul_add(sin[i], b * cos[i]));
-    match rotation {
-        Rotation::None => {}
-        Rotation::Interleaved => {
-            for (i, pair) in head.as_chunks_mut::<2>().0.iter_mut().take(cos.len()).enumerate() {
-                (pair[0], pair[1]) = turn(pair[0], pair[1], i);
-            }
-        }
-        Rotation::Halves => {
-            let (first, second) = head.split_at_mut(cos.len());
-            for (i, (a, b)) in first.iter_mut().zip(second).enumerate() {
-                (*a, *b) = turn(*a, *b, i);
             }
         }
     }

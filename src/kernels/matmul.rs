@@ -128,9 +128,29 @@ pub struct Inputs<'a> {
     tiles_32: Shared<'a, Tile32>,
 }
 
+impl Inputs<'_> {
+    /// Chunks of the phases that write them: a tile or a row each.
+    fn chunks(&self) -> usize {
+        if self.tiled { tile_count(self.tokens) } else { self.tokens }
+    }
+
+    fn tokens_of(&self, chunk: usize) -> Range<usize> {
+        if self.tiled { tile_tokens(self.tokens, chunk) } else { chunk..chunk + 1 }
+    }
+}
+
 impl InputBuffer {
     pub fn inputs(&mut self, tier: &Tier, tokens: usize, cols: usize, needs: Needs) -> Inputs<'_> {
         let tiled = tier.panels.as_ref().is_some_and(|panels| tokens >= if needs.wide { TILE } else { panels.from });
+        self.laid_out(tiled, tokens, cols, needs)
+    }
+
+    /// In rows of blocks, however many tokens there are: what [`Gather`] takes from.
+    pub fn rows(&mut self, tokens: usize, cols: usize, needs: Needs) -> Inputs<'_> {
+        self.laid_out(false, tokens, cols, needs)
+    }
+
+    fn laid_out(&mut self, tiled: bool, tokens: usize, cols: usize, needs: Needs) -> Inputs<'_> {
         let groups = cols.div_ceil(256);
         let tiles = if tiled { tile_count(tokens) * groups } else { 0 };
         let rows = if tiled { 0 } else { tokens * groups };
@@ -175,13 +195,13 @@ pub struct Prepare<'a> {
 
 impl Phase for Prepare<'_> {
     fn chunks(&self) -> usize {
-        if self.inputs.tiled { tile_count(self.inputs.tokens) } else { self.inputs.tokens }
+        self.inputs.chunks()
     }
 
     fn run(&self, chunk: usize, lane: &mut Lane) {
-        let Inputs { tokens, cols, needs, tiled, .. } = self.inputs;
+        let Inputs { cols, needs, tiled, .. } = self.inputs;
         let groups = cols.div_ceil(256);
-        let range = if tiled { tile_tokens(tokens, chunk) } else { chunk..chunk + 1 };
+        let range = self.inputs.tokens_of(chunk);
         let n = range.len();
         let normed = lane.rows.get::<f32>(n * cols);
         for (i, token) in range.clone().enumerate() {
@@ -224,6 +244,57 @@ impl Phase for Prepare<'_> {
             } else {
                 let out = unsafe { self.inputs.rows_32.write(chunk * groups..(chunk + 1) * groups) };
                 unsafe { (self.tier.quantize_32)(normed, out) };
+            }
+        }
+    }
+}
+
+/// Phase: some rows of prepared activations, as the inputs of products of their own.
+pub struct Gather<'a> {
+    pub tier: &'static Tier,
+    /// Made by [`InputBuffer::rows`], for no fewer needs than `inputs` has.
+    pub from: Inputs<'a>,
+    /// Row `i` of the inputs is row `rows[i]` of them.
+    pub rows: &'a [u32],
+    pub inputs: Inputs<'a>,
+}
+
+impl Phase for Gather<'_> {
+    fn chunks(&self) -> usize {
+        self.inputs.chunks()
+    }
+
+    fn run(&self, chunk: usize, _: &mut Lane) {
+        let Inputs { cols, needs, tiled, .. } = self.inputs;
+        let groups = cols.div_ceil(256);
+        let tokens = self.inputs.tokens_of(chunk);
+        let rows = &self.rows[tokens.clone()];
+        // SAFETY (of all): the phase before wrote what is read here, and these tokens, or this tile, are this chunk's; the
+        // tier fits the processor.
+        if needs.plain {
+            let out = unsafe { self.inputs.plain.write(tokens.start * cols..tokens.end * cols) };
+            for (out, &row) in out.chunks_mut(cols).zip(rows) {
+                let row = row as usize;
+                out.copy_from_slice(unsafe { self.from.plain.read(row * cols..(row + 1) * cols) });
+            }
+        }
+        let at = |row: u32| row as usize * groups..(row as usize + 1) * groups;
+        let chunk = chunk * groups..(chunk + 1) * groups;
+        if needs.a256 {
+            let rows: Vec<&[Act256]> = rows.iter().map(|&row| unsafe { self.from.rows_256.read(at(row)) }).collect();
+            if tiled {
+                let kernels = self.tier.panels.as_ref().expect("inputs are tiled only then");
+                unsafe { (kernels.pack_256)(&rows, self.inputs.tiles_256.write(chunk.clone())) };
+            } else {
+                unsafe { self.inputs.rows_256.write(chunk.clone()) }.copy_from_slice(rows[0]);
+            }
+        }
+        if needs.a32 {
+            let rows: Vec<&[Act32x8]> = rows.iter().map(|&row| unsafe { self.from.rows_32.read(at(row)) }).collect();
+            if tiled {
+                panel::pack_32(&rows, unsafe { self.inputs.tiles_32.write(chunk) });
+            } else {
+                unsafe { self.inputs.rows_32.write(chunk) }.copy_from_slice(rows[0]);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Mixture of experts: which experts a row goes to, the phases of all experts beside each other, and the sum of what
 //! they give.
-use super::scalar;
+use super::{scalar, tier::Tier};
 use crate::compute::{Lane, Phase, Shared};
 
 /// The experts of one row, best first, with their weights.
@@ -118,6 +118,7 @@ pub struct SharedExpert<'a> {
 
 /// Phase: the sum of the experts' results for each row, in the order of the slots, then of the shared expert's.
 pub struct Combine<'a> {
+    pub tier: &'static Tier,
     pub slots: usize,
     /// See [`Groups::places`].
     pub places: &'a [(u32, f32)],
@@ -139,11 +140,8 @@ impl Phase for Combine<'_> {
         // SAFETY: this row is this chunk's.
         let sum = unsafe { self.out.write(cols.clone()) };
         sum.fill(0.0);
-        let mut add = |result: &[f32], weight: f32| {
-            for (sum, result) in sum.iter_mut().zip(result) {
-                *sum = weight.mul_add(*result, *sum);
-            }
-        };
+        // SAFETY: the tier was chosen for this processor.
+        let mut add = |result: &[f32], weight: f32| unsafe { (self.tier.add_scaled)(weight, result, sum) };
         for &(place, weight) in &self.places[row * self.slots..(row + 1) * self.slots] {
             let at = place as usize * self.cols;
             // SAFETY: an earlier phase wrote the results.

@@ -26,9 +26,9 @@ mod x86_64;
 
 pub use delta_net::{DeltaNet, DeltaShape};
 pub use generic::attention::{CHUNK, KvFormat, Page};
-pub use matmul::{Gate, InputBuffer, Inputs, Lookup, Matmul, Needs, Part, Prepare, Weight};
+pub use matmul::{Gate, Gather, InputBuffer, Inputs, Lookup, Matmul, Needs, Part, Prepare, Weight};
 pub use norm::{GateRows, Norm, NormKind, Residual, ScaleAndCap};
 pub use rerotate::Rerotate;
-pub use scalar::{DeltaToken, Glu};
+pub use scalar::{DeltaToken, Glu, Rotation};
 pub use short_conv::{Around, ShortConv};
 pub use tier::{Tier, available, requested, tier};

@@ -64,9 +64,8 @@ impl Phase for Residual<'_> {
             Some(norm) => norm.apply(self.tier, branch, normed),
             None => normed.copy_from_slice(branch),
         }
-        for (out, y) in out.iter_mut().zip(normed) {
-            *out = y.mul_add(self.scale, *out);
-        }
+        // SAFETY: the tier was chosen for this processor.
+        unsafe { (self.tier.add_scaled)(self.scale, normed, out) };
     }
 }
 

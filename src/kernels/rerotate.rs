@@ -1,9 +1,5 @@
 //! Moving cached keys to other positions.
-use super::{
-    CHUNK, KvFormat, Page,
-    attention::{Layout, Rotation, rotate},
-    tier::Tier,
-};
+use super::{CHUNK, KvFormat, Page, attention::Layout, scalar::Rotation, tier::Tier};
 use crate::compute::{Lane, Phase};
 
 /// Phase: keys that were rotated for their positions are rotated for positions a fixed number before them: rotations add up
@@ -38,7 +34,7 @@ impl Phase for Rerotate<'_> {
             unsafe {
                 let keys = page.0.add(self.layout.keys_at(self.layer, head));
                 read(format, keys, slot, key);
-                rotate(self.rotation, key, self.cos, self.sin);
+                (self.tier.rotate)(self.rotation, key, self.cos, self.sin);
                 (self.tier.append)(format, d, key.as_ptr(), key.as_ptr(), slot, keys, unused);
             }
         }
@@ -70,7 +66,10 @@ unsafe fn read(format: KvFormat, keys: *const u8, slot: usize, key: &mut [f32]) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{compute::Team, kernels::tier};
+    use crate::{
+        compute::Team,
+        kernels::{scalar::rotate, tier},
+    };
 
     /// Keys of a page, as they are for a position and a rotation.
     fn keys(format: KvFormat, rotation: Rotation, first: usize) -> Vec<u8> {

@@ -290,6 +290,44 @@ pub fn soft_cap(cap: f32, x: &mut [f32]) {
     x.iter_mut().for_each(|x| *x = cap * tanh(*x / cap));
 }
 
+/// `out += scale * x`, rounded once.
+#[inline(always)] // into functions with the features of a tier
+pub fn add_scaled(scale: f32, x: &[f32], out: &mut [f32]) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = x.mul_add(scale, *out);
+    }
+}
+
+/// How queries and keys are rotated (Su et al. 2021, arXiv 2104.09864).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rotation {
+    None,
+    /// Elements 2 i and 2 i + 1 are a pair.
+    Interleaved,
+    /// Elements i and i + n / 2 are a pair.
+    Halves,
+}
+
+/// Rotates the pairs of one head by angles whose cosines and sines are given; elements beyond them stay.
+#[inline(always)] // into functions with the features of a tier
+pub fn rotate(rotation: Rotation, head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let turn = |a: f32, b: f32, i: usize| (a.mul_add(cos[i], -(b * sin[i])), a.mul_add(sin[i], b * cos[i]));
+    match rotation {
+        Rotation::None => {}
+        Rotation::Interleaved => {
+            for (i, pair) in head.as_chunks_mut::<2>().0.iter_mut().take(cos.len()).enumerate() {
+                (pair[0], pair[1]) = turn(pair[0], pair[1], i);
+            }
+        }
+        Rotation::Halves => {
+            let (first, second) = head.split_at_mut(cos.len());
+            for (i, (a, b)) in first.iter_mut().zip(second).enumerate() {
+                (*a, *b) = turn(*a, *b, i);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

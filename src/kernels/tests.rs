@@ -1,6 +1,6 @@
 //! Every tier against the scalar one, bit for bit.
 use super::{
-    attention::{Attend, Layout, Rotation, RotationTable, Span, Store, tasks},
+    attention::{Attend, Layout, RotationTable, Span, Store, tasks},
     tier::SCALAR,
     *,
 };
@@ -136,6 +136,14 @@ proptest! {
                     norm.copy_from_slice(&x[..len]);
                     (tier.soft_cap)(0.01 + 100.0 * eps, &mut norm);
                     all.extend(bits(&norm));
+                    (tier.add_scaled)(eps, &w[..len], &mut norm);
+                    all.extend(bits(&norm));
+                    for rotation in [Rotation::None, Rotation::Interleaved, Rotation::Halves] {
+                        norm.copy_from_slice(&x[..len]);
+                        let pairs = len / 2;
+                        (tier.rotate)(rotation, &mut norm, &w[len..len + pairs], &w[2 * len..2 * len + pairs]);
+                        all.extend(bits(&norm));
+                    }
                     let (mut state, mut found) = (w[..6 * len].to_vec(), [0.0; 6]);
                     for (i, decay) in [0.9, 0.1, 1.0].into_iter().enumerate() {
                         let (query, key) = (&w[i * len..(i + 1) * len], &x[i * len..(i + 1) * len]);

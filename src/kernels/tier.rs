@@ -4,7 +4,7 @@ use super::{
         attention::{self, Heads, KvFormat, QueryRow},
         panel::{GROUP_ROWS, Tile32, Tile256},
     },
-    scalar::{self, DeltaToken, Glu},
+    scalar::{self, DeltaToken, Glu, Rotation},
 };
 use crate::{
     gguf::TensorType,
@@ -35,6 +35,10 @@ pub struct Tier {
     pub glu: unsafe fn(Glu, &[f32], &[f32], &mut [f32]),
     pub gelu: unsafe fn(&mut [f32]),
     pub soft_cap: unsafe fn(f32, &mut [f32]),
+    /// [`scalar::add_scaled`].
+    pub add_scaled: unsafe fn(f32, &[f32], &mut [f32]),
+    /// [`scalar::rotate`].
+    pub rotate: unsafe fn(Rotation, &mut [f32], &[f32], &[f32]),
     /// [`scalar::delta_rule`].
     pub delta_rule: unsafe fn(&mut [f32], &DeltaToken, &mut [f32]),
     pub quantize_256: unsafe fn(&[f32], &mut [Act256]),
@@ -143,6 +147,14 @@ macro_rules! generic_tier {
             unsafe { vector::soft_cap::<$Machine>(cap, x) }
         }
         $(#[target_feature(enable = $feature)])+
+        unsafe fn add_scaled(scale: f32, x: &[f32], out: &mut [f32]) {
+            $crate::kernels::scalar::add_scaled(scale, x, out)
+        }
+        $(#[target_feature(enable = $feature)])+
+        unsafe fn rotate(rotation: $crate::kernels::scalar::Rotation, head: &mut [f32], cos: &[f32], sin: &[f32]) {
+            $crate::kernels::scalar::rotate(rotation, head, cos, sin)
+        }
+        $(#[target_feature(enable = $feature)])+
         unsafe fn delta_rule(state: &mut [f32], token: &$crate::kernels::scalar::DeltaToken, out: &mut [f32]) {
             unsafe { vector::delta_rule::<$Machine>(state, token, out) }
         }
@@ -170,6 +182,8 @@ macro_rules! generic_tier {
             glu,
             gelu,
             soft_cap,
+            add_scaled,
+            rotate,
             delta_rule,
             quantize_256,
             quantize_32,
@@ -195,6 +209,8 @@ pub static SCALAR: Tier = Tier {
     glu: |kind, gate, up, out| scalar::glu(kind, gate, up, out),
     gelu: |x| x.iter_mut().for_each(|x| *x = scalar::gelu(*x)),
     soft_cap: |cap, x| scalar::soft_cap(cap, x),
+    add_scaled: |scale, x, out| scalar::add_scaled(scale, x, out),
+    rotate: |rotation, head, cos, sin| scalar::rotate(rotation, head, cos, sin),
     delta_rule: |state, token, out| scalar::delta_rule(state, token, out),
     quantize_256: |row, out| quant::quantize_256(row, out),
     quantize_32: |row, out| quant::quantize_32(row, out),

@@ -1,5 +1,5 @@
 //! What differs between families of models. The forward pass is written once; a family is a table entry.
-use crate::kernels::{Glu, NormKind, attention::Rotation};
+use crate::kernels::{Glu, NormKind, Rotation};
 
 pub struct Family {
     /// `general.architecture` in the file, and prefix of its hyper-parameters' keys.

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     compute::{Aligned, Shared, Stopped},
     kernels::{
-        Gate, Glu, InputBuffer, Inputs, Matmul, Needs, Part, Prepare,
+        Gate, Gather, Glu, InputBuffer, Inputs, Matmul, Needs, Part,
         mixture::{self, Beside, Combine, Groups, SharedExpert},
         tier,
     },
@@ -18,6 +18,7 @@ use crate::{
 #[derive(Default)]
 pub struct Scratch {
     input: InputBuffer,
+    shared_input: InputBuffer,
     inner_input: InputBuffer,
     inner: Aligned,
     router_logits: Aligned,
@@ -94,18 +95,20 @@ impl Network {
         let (n, used) = (params.embedding_length, params.experts_used);
         let (rows, ff) = (stream.hidden.len() / n, mixture.up.rows());
         let Scratch { input, inner_input, inner, router_logits, shared_gates, shared_results, .. } = scratch;
-        let Scratch { expert_inputs, expert_inner, expert_results, .. } = scratch;
+        let Scratch { expert_inputs, expert_inner, expert_results, shared_input, .. } = scratch;
         let norm = layer.ffn_norm.as_ref();
+
+        let view = |experts: &Experts, expert| experts.view(&self.gguf, expert);
 
         // These borrow for a shorter time.
         let mut phases: Phases = phases;
         // Which experts: read here, on the calling thread, so this ends a job.
         let logits = router_logits.get::<f32>(rows * params.experts);
         let gates = Shared::new(shared_gates.get(if mixture.shared_gate.is_some() { rows } else { 0 }));
-        let mut needs = self.needs(&[&mixture.router.weight]);
+        let mut needs = self.needs(&[&mixture.router.weight]).and(view(&mixture.gate, 0).needs());
+        needs = needs.and(view(&mixture.up, 0).needs());
         needs = mixture.shared_gate.as_ref().map_or(needs, |gate| needs.and(self.needs(&[gate])));
-        needs = mixture.shared.as_ref().map_or(needs, |shared| needs.and(shared.needs(self)));
-        let normed = input.inputs(tier, rows, n, needs);
+        let normed = input.rows(rows, n, needs);
         phases.push(Box::new(self.prepare(stream.hidden, norm, normed)));
         let mut parts = vec![self.linear(&mixture.router, Shared::new(&mut *logits))];
         parts.extend(mixture.shared_gate.as_ref().map(|gate| part(gate.view(&self.gguf), gates)));
@@ -123,7 +126,6 @@ impl Network {
 
         // Each step of all experts is one phase.
         let [mut gather, mut gate_up, mut quantise, mut down] = [const { Phases::new() }; 4];
-        let view = |experts: &Experts, expert| experts.view(&self.gguf, expert);
         let inners = Shared::new(expert_inner.get::<f32>(rows * used * ff));
         let results = Shared::new(expert_results.get(rows * used * n));
         let mut start = 0;
@@ -133,11 +135,11 @@ impl Network {
             let (inner, out) = (inners.part(start * ff..end * ff), results.part(start * n..end * n));
             start = end;
             let (gate, up) = (view(&mixture.gate, expert), view(&mixture.up, expert));
-            let normed = input.inputs(tier, group.len(), n, gate.needs().and(up.needs()));
-            gather.push(Box::new(Prepare { rows: Some(group), ..self.prepare(stream.hidden, norm, normed) }));
+            let inputs = input.inputs(tier, group.len(), n, gate.needs().and(up.needs()));
+            gather.push(Box::new(Gather { tier, from: normed, rows: group, inputs }));
             let gate = Gate { weight: gate, bias: mixture.gate.bias(expert), glu: self.glu() };
             let up = Part { gate: Some(gate), bias: mixture.up.bias(expert), ..part(up, inner) };
-            gate_up.push(Box::new(Matmul::new(tier, normed, vec![up])));
+            gate_up.push(Box::new(Matmul::new(tier, inputs, vec![up])));
             let weight = view(&mixture.down, expert);
             let shrunk = inner_input.inputs(tier, group.len(), ff, weight.needs());
             quantise.push(Box::new(self.prepare(inner, None, shrunk)));
@@ -148,6 +150,8 @@ impl Network {
             let ff = shared.up.weight.rows();
             let inner = Shared::new(inner.get(rows * ff));
             let results = Shared::new(shared_results.get(rows * n));
+            let normed = shared_input.inputs(tier, rows, n, shared.needs(self));
+            gather.push(Box::new(self.prepare(stream.hidden, norm, normed)));
             gate_up.push(Box::new(Matmul::new(tier, normed, vec![self.gate_up(shared, inner)])));
             let shrunk = inner_input.inputs(tier, rows, ff, self.needs(&[&shared.down.weight]));
             quantise.push(Box::new(self.prepare(inner, None, shrunk)));
@@ -159,7 +163,15 @@ impl Network {
         for step in steps {
             phases.push(Box::new(Beside::new(step)));
         }
-        phases.push(Box::new(Combine { slots: used, places: &places, results, shared, out: stream.branch, cols: n }));
+        phases.push(Box::new(Combine {
+            tier,
+            slots: used,
+            places: &places,
+            results,
+            shared,
+            out: stream.branch,
+            cols: n,
+        }));
         phases.push(Box::new(self.residual(layer.ffn_post_norm.as_ref(), stream)));
         runner.run(&phases)
     }

@@ -11,8 +11,8 @@ use crate::{
     compute::{Aligned, Phase, Shared, Stopped, Team},
     kernels::{
         self as kernels, Around, GateRows, InputBuffer, Inputs, KvFormat, Lookup, Matmul, Needs, Norm, Page, Part,
-        Prepare, Residual, ScaleAndCap, Weight,
-        attention::{Attend, Layout, Rotation, RotationTable, Span, Store, Task, tasks},
+        Prepare, Residual, Rotation, ScaleAndCap, Weight,
+        attention::{Attend, Layout, RotationTable, Span, Store, Task, tasks},
         tier,
     },
 };
