@@ -30,6 +30,7 @@ async function measureSpeed({ engine: name, path, warmUp, prompt, generate, ...o
   const first = await request(engine, warmUp, 2)
   const { firstTokenMs, generateMs, generateSteps } = await request(engine, prompt, generate)
   const startMs = started - start
+  if (generateSteps === 0) return { unseen: true }
   return {
     about: engine.about(),
     startMs,
