@@ -1,5 +1,6 @@
 // Both engines behind one small interface: start (modules and native code), load (a model, ready for a context of
-// `contextSize` tokens), generate (greedy, past end tokens; yields how many tokens each step brought).
+// `contextSize` tokens), generate (greedy, past end tokens; yields how many tokens each step brought, and may return the
+// engine's own `firstTokenMs` and `generateMs`).
 import { createRequire } from 'node:module'
 
 export const ENGINES = ['realm-node', 'node-llama-cpp']
@@ -18,7 +19,12 @@ async function startRealm({ threads }) {
     },
     async *generate(prompt, maxTokens) {
       const options = { maxTokens, temperature: 0, ignoreEos: true }
-      for await (const { tokens } of generateStream(id, Uint32Array.from(prompt), options)) yield tokens.length
+      let own
+      for await (const { tokens, timings } of generateStream(id, Uint32Array.from(prompt), options)) {
+        own = timings
+        yield tokens.length
+      }
+      return own
     },
     about() {
       const { version, instructionSet } = systemInfo()
