@@ -62,6 +62,7 @@ pub trait Block256: Format256 + Sized {
     unsafe fn eight_factors(rows: &Eight) -> Factors {
         unsafe { unpack::factors_by_rows::<Self>(rows) }
     }
+    /// `d` and `dmin` of eight rows.
     #[inline(always)]
     unsafe fn eight_d(rows: &Eight) -> [__m256; 2] {
         unsafe {

@@ -57,11 +57,6 @@ impl Lanes {
     pub unsafe fn store(self, k: usize, x: __m256i) {
         unsafe { _mm256_storeu_si256(self.0.add(2 * k), x) }
     }
-    /// The vectors from `k` on.
-    #[inline(always)]
-    unsafe fn from(self, k: usize) -> Self {
-        Self(unsafe { self.0.add(2 * k) })
-    }
 }
 
 /// What multiplies the codes of a super-block of eight rows, as [`Factors256`] says.
@@ -187,7 +182,7 @@ pub unsafe fn by_rows<W: Block256>(rows: &Eight, bias: __m256i, out: Lanes) {
             for half in 0..2 {
                 let words = transposed(codes[half]);
                 for k in 0..8 {
-                    out.from(16 * i + 8 * half).store(k, _mm256_add_epi8(words[k], bias));
+                    out.store(16 * i + 8 * half + k, _mm256_add_epi8(words[k], bias));
                 }
             }
         }
