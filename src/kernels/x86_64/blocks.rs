@@ -560,8 +560,11 @@ unsafe fn four_fifth_bits(lanes: __m256i, k: usize) -> __m256i {
     unsafe {
         let of_byte = _mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12);
         let spread = _mm256_add_epi8(_mm256_broadcastsi128_si256(of_byte), _mm256_set1_epi8(k as i8 / 2));
-        let bits =
-            if k % 2 == 0 { EACH_BIT << 32 | EACH_BIT & 0xffff_ffff } else { EACH_BIT >> 32 | EACH_BIT & !0xffff_ffff };
+        let bits = if k.is_multiple_of(2) {
+            EACH_BIT << 32 | EACH_BIT & 0xffff_ffff
+        } else {
+            EACH_BIT >> 32 | EACH_BIT & !0xffff_ffff
+        };
         _mm256_and_si256(bits_set(lanes, spread, bits), _mm256_set1_epi8(16))
     }
 }
