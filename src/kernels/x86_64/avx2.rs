@@ -324,11 +324,8 @@ impl<D: Dot> Simd for Ymm<D> {
         unsafe {
             // Words 8 j .. 8 j + 8 of rows 8 i .. 8 i + 8.
             for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-                let mut v = [_mm256_setzero_si256(); 8];
-                for (v, row) in v.iter_mut().zip(&rows[8 * i..]) {
-                    *v = _mm256_loadu_si256(row.add(32 * j).cast());
-                }
-                for (word, v) in unpack::transposed(v).into_iter().enumerate() {
+                let words = unpack::eight_words(&rows.as_chunks().0[i], 32 * j);
+                for (word, v) in words.into_iter().enumerate() {
                     _mm256_storeu_si256(out.add(8 * j + word).cast::<__m256i>().add(i), v);
                 }
             }
