@@ -141,6 +141,10 @@ impl Simd for Portable {
         unsafe { p.cast::<[i8; 16]>().write_unaligned(x.map(|x| x as i8)) }
     }
     #[inline(always)]
+    unsafe fn blend_words(low: I, high: I) -> I {
+        zip(low, high, |low, high| low & 0xffff | high & !0xffff)
+    }
+    #[inline(always)]
     unsafe fn dot_words(acc: I, a: I, b: I) -> I {
         let word = |x: i32, high: bool| if high { x >> 16 } else { i32::from(x as i16) };
         std::array::from_fn(|i| {

@@ -10,9 +10,6 @@ use super::{
     generic::panel::TILE,
 };
 
-/// What small signed codes are made unsigned with where narrow sums are used.
-pub const CENTRE: u8 = 32;
-
 /// What multiplies the codes of a super-block of each of 16 rows; lane `r` is row `r`.
 pub struct Factors256 {
     /// `[j]`: scales of the 16 columns from 32 j (low word) and of those from 32 j + 16.
@@ -80,6 +77,8 @@ pub trait Simd: Copy + 'static {
     unsafe fn to_int(a: Self::F) -> Self::I;
     /// The low byte of each lane.
     unsafe fn store_bytes(p: *mut i8, x: Self::I);
+    /// Lower words of `low`, upper words of `high`.
+    unsafe fn blend_words(low: Self::I, high: Self::I) -> Self::I;
     /// Adds, per lane, the products of the two signed words.
     unsafe fn dot_words(acc: Self::I, a: Self::I, b: Self::I) -> Self::I;
 
@@ -114,13 +113,10 @@ pub trait Simd: Copy + 'static {
         unsafe { expanded::factors_32::<W>(blocks, d, m) }
     }
 
-    /// How many products each 16-bit number of a narrow sum gets from four columns; 0 where narrow sums have no use.
-    ///
-    /// A narrow sum is that of a few columns' products of unsigned codes with activations, known to fit 16 bits. So one
-    /// instruction can multiply it by a scale and add it to the sum of the block.
-    const NARROW_PRODUCTS: usize = 0;
-    /// Columns, in fours, that share a start of narrow sums; see [`Simd::start`].
-    const START_WORDS: usize = 1;
+    /// Whether there are narrow sums: those of a few columns' products of unsigned codes with activations, known to fit 16
+    /// bits, two to a lane: of the first and of the last two of each four columns. So one instruction can multiply both by
+    /// a scale and add them to the sum of the block. Where one adds all four products to 32 bits, they have no use.
+    const NARROW: bool = false;
     /// Adds the products of four unsigned codes with four signed bytes to a narrow sum.
     unsafe fn narrow_dot(_acc: Self::I, _codes: Self::B, _activations: Self::B) -> Self::I {
         unreachable!("no narrow sums")
@@ -133,17 +129,12 @@ pub trait Simd: Copy + 'static {
     unsafe fn narrow_scale(_sum: Self::I, _narrow: Self::I, _factor: Self::I) -> Self::I {
         unreachable!("no narrow sums")
     }
-    /// How a scale is kept beside narrow sums.
-    fn factor(_scale: i16) -> i32 {
+    /// How scales are kept beside narrow sums: the lower words, and the upper ones, each twice.
+    unsafe fn factors(_pairs: Self::I) -> [Self::I; 2] {
         unreachable!("no narrow sums")
     }
     /// Factors times steps, both as words.
     unsafe fn word_mul(_a: Self::I, _b: Self::I) -> Self::I {
-        unreachable!("no narrow sums")
-    }
-    /// What a narrow sum starts from so that codes that are [`CENTRE`] too large give the same result: this many times
-    /// the sums of the activations of [`Simd::START_WORDS`] fours of columns, subtracted.
-    fn start(_activations: &[[i8; 4]]) -> i32 {
         unreachable!("no narrow sums")
     }
 }

@@ -52,9 +52,27 @@ fn rows_of(ty: TensorType, cols: usize, rows: usize) -> impl Strategy<Value = Ve
     .prop_map(|rows| rows.concat())
 }
 
+/// Activations all alike have sums over 32 columns that do not fit 16 bits.
+#[test]
+fn large_sums_meet_minima_as_small_ones_do() {
+    let team = Team::new(1);
+    for ty in [TensorType::Q4_K, TensorType::Q5_K] {
+        let row: Vec<u8> = (0..2 * ty.block_bytes()).map(|i| (i * 37 % 251) as u8 & 0x3f).collect();
+        let weights = row.repeat(33);
+        let weight = Weight::new(ty, &weights, 33, 512);
+        let same = [1.0; 512];
+        let mixed: [f32; 512] = std::array::from_fn(|i| if i % 3 == 0 { -0.7 } else { 0.4 });
+        let x = [same, mixed, same, mixed, mixed, mixed, mixed, mixed, mixed, mixed, mixed, mixed].concat();
+        let expected = bits(&multiply(&SCALAR, &team, weight, None, None, &x));
+        for tier in available() {
+            assert_eq!(bits(&multiply(tier, &team, weight, None, None, &x)), expected, "{} {ty:?}", tier.name);
+        }
+    }
+}
+
 proptest! {
     // PROPTEST_CASES asks for fewer on emulated processors.
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { ProptestConfig::default().cases.min(24) }))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { ProptestConfig::default().cases.min(192) }))]
 
     /// All formats, all numbers of tokens around the sizes of tiles, odd row counts, tails.
     #[test]

@@ -171,6 +171,10 @@ impl<const DOTPROD: bool> Simd for Neon<DOTPROD> {
         }
     }
     #[inline(always)]
+    unsafe fn blend_words(low: I, high: I) -> I {
+        unsafe { each!(blend_words, low, high) }
+    }
+    #[inline(always)]
     unsafe fn dot_words(acc: I, a: I, b: I) -> I {
         unsafe { each!(dot_words, acc, each!(vreinterpretq_s16_s32, a), each!(vreinterpretq_s16_s32, b)) }
     }
@@ -217,6 +221,12 @@ unsafe fn widen_f16(p: *const u16) -> float32x4_t {
 #[inline(always)]
 unsafe fn larger(a: float32x4_t, b: float32x4_t) -> float32x4_t {
     unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) }
+}
+
+/// Lower words of `low`, upper words of `high`.
+#[inline(always)]
+unsafe fn blend_words(low: int32x4_t, high: int32x4_t) -> int32x4_t {
+    unsafe { vbslq_s32(vdupq_n_u32(0xffff), low, high) }
 }
 
 /// Adds, per lane, two products of words.

@@ -7,7 +7,7 @@ use crate::{
     gguf::TensorType,
     kernels::{
         formats::*,
-        simd::{CENTRE, Factors256, Simd},
+        simd::{Factors256, Simd},
     },
     quant::{Act32x8, Act256},
 };
@@ -25,10 +25,10 @@ pub const GROUP_ROWS: usize = PANEL_ROWS * PANELS;
 /// Tokens that the inner loop works on together with one panel, where the registers do not hold the sums of
 /// [`PANELS`] × [`TILE`].
 const NARROW_TILE: usize = 4;
-/// Blocks of 256 columns that are unpacked at a time: two panels of them fit the first-level cache, which is larger on
-/// processors with many registers.
-const fn panel_blocks<S: Simd>() -> usize {
-    if S::REGISTERS >= 32 { MOST_PANEL_BLOCKS } else { 1 }
+/// Blocks of 256 columns that are unpacked at a time: for many tokens as many as the first-level cache holds, which is
+/// larger on processors with many registers.
+const fn panel_blocks<S: Simd>(tiles: usize) -> usize {
+    if S::REGISTERS >= 32 && tiles > 2 { MOST_PANEL_BLOCKS } else { 1 }
 }
 const MOST_PANEL_BLOCKS: usize = 4;
 
@@ -40,12 +40,16 @@ pub struct Tile256 {
     q: [[i32; 8]; 64],
     /// Word `[j][t]`: the sums of the 16 columns from 32 j and from 32 j + 16, as two 16-bit numbers.
     sums: [[i32; 8]; 8],
-    /// `[j][t]`: the step of the 32 columns from 32 j, as two equal 16-bit numbers.
+    /// Word `[i][t]`: the sums of the 32 columns from 64 i and from 64 i + 32 in the same way, if all of them fit.
+    sums_32: [[i32; 8]; 4],
+    /// `[j][t]`: the step of the 32 columns from 32 j; for narrow sums as two equal 16-bit numbers.
     steps: [[i32; 8]; 8],
-    /// `[i][t]`: where narrow sums of centred codes start; see [`Simd::start`].
-    starts: [[i32; 8]; 32],
+    /// `[i][t]`: what the sums of the 16 columns from 16 i start from; see [`start`].
+    starts: [[i32; 8]; 16],
     d: [f32; 8],
-    padding: [f32; 8],
+    /// Do all of `sums_32` fit? If not, zero.
+    sums_32_fit: u32,
+    padding: [u32; 7],
 }
 
 /// As [`Tile256`] with one scale per 32.
@@ -65,10 +69,12 @@ pub struct Tile32 {
 #[derive(Clone, Copy)]
 struct Panel256 {
     codes: [[u8; 64]; 64],
-    /// Per 16 columns (or per 32, then the first eight); as [`Simd::factor`] says where narrow sums meet them.
+    /// Per 16 columns (or per 32, then the first eight); as [`Simd::factors`] says where narrow sums meet them.
     scales: [[i32; 16]; 16],
-    /// Scales (signed formats) or minima (the others) of 32 columns, as pairs of 16-bit numbers beside [`Tile256::sums`].
-    pairs: [[i32; 16]; 8],
+    /// Minima of 32 columns, as pairs of 16-bit numbers beside [`Tile256::sums`].
+    mins: [[i32; 16]; 8],
+    /// Minima of 64 columns in formats that have one per 32, beside [`Tile256::sums_32`].
+    mins_32: [[i32; 16]; 4],
     d: [f32; 16],
     dmin: [f32; 16],
 }
@@ -88,6 +94,7 @@ pub const PANEL_BYTES: usize = PANELS * MOST_PANEL_BLOCKS * size_of::<Panel256>(
 #[inline(always)]
 pub unsafe fn pack_256<S: Simd>(rows: &[&[Act256]], out: &mut [Tile256]) {
     for (b, tile) in out.iter_mut().enumerate() {
+        tile.sums_32_fit = 1;
         for (t, row) in rows.iter().enumerate() {
             let a = &row[b];
             let fours = a.q.as_chunks::<4>().0;
@@ -97,16 +104,36 @@ pub unsafe fn pack_256<S: Simd>(rows: &[&[Act256]], out: &mut [Tile256]) {
             for (j, pair) in a.sums16.as_chunks::<2>().0.iter().enumerate() {
                 tile.sums[j][t] = i32::from(pair[0] as u16) | i32::from(pair[1]) << 16;
             }
-            for (j, &step) in a.steps.iter().enumerate() {
-                tile.steps[j][t] = i32::from(step) * 0x1_0001;
+            for (i, &[a, b, c, d]) in a.sums16.as_chunks::<4>().0.iter().enumerate() {
+                let (low, high) = (i32::from(a) + i32::from(b), i32::from(c) + i32::from(d));
+                tile.sums_32[i][t] = low & 0xffff | high << 16;
+                tile.sums_32_fit &= u32::from(i16::try_from(low).is_ok() && i16::try_from(high).is_ok());
             }
-            if S::NARROW_PRODUCTS > 0 {
-                for (start, fours) in tile.starts.iter_mut().zip(fours.chunks(S::START_WORDS)) {
-                    start[t] = S::start(fours);
+            for (j, &step) in a.steps.iter().enumerate() {
+                tile.steps[j][t] = i32::from(step) * if S::NARROW { 0x1_0001 } else { 1 };
+            }
+            if S::NARROW || S::FLIP != 0 {
+                for (i, fours) in fours.as_chunks::<4>().0.iter().enumerate() {
+                    tile.starts[i][t] = start::<S>(fours);
                 }
             }
             tile.d[t] = a.d;
         }
+    }
+}
+
+/// What small signed codes are made unsigned with for narrow sums.
+const CENTRE: u8 = 32;
+
+/// What sums over 16 columns start from so that codes that are too large give the same result: the excess ([`CENTRE`] in
+/// narrow sums, otherwise [`Simd::FLIP`]) times the sum of the activations, subtracted.
+fn start<S: Simd>(activations: &[[i8; 4]; 4]) -> i32 {
+    let sum = |at: usize| activations.iter().map(|four| i32::from(four[at]) + i32::from(four[at + 1])).sum::<i32>();
+    if S::NARROW {
+        let [low, high] = [0, 2].map(|at| -i32::from(CENTRE) * sum(at));
+        low & 0xffff | high << 16
+    } else {
+        -i32::from(S::FLIP) * (sum(0) + sum(2))
     }
 }
 
@@ -131,14 +158,13 @@ pub fn pack_32(rows: &[&[Act32x8]], out: &mut [Tile32]) {
 /// cannot hold any.
 const fn narrow_run<S: Simd>(signed: bool, largest: usize, shared: usize) -> usize {
     let most = (i16::MAX as usize) / 127;
-    let products = S::NARROW_PRODUCTS * largest;
-    if S::NARROW_PRODUCTS == 0 {
+    let products = 2 * largest;
+    if !S::NARROW {
         return 0;
     }
     if signed {
         // Centred codes: only runs that have a start.
-        let fits = S::START_WORDS * products <= most && largest <= CENTRE as usize;
-        return if fits { S::START_WORDS } else { 0 };
+        return if 4 * products <= most && largest <= CENTRE as usize { 4 } else { 0 };
     }
     let mut run = shared;
     while run * products > most {
@@ -171,15 +197,16 @@ pub unsafe fn group_256<S: Simd>(
     unsafe {
         let panels = scratch.cast::<Panel256>();
         let mut ahead = Ahead::of_rows(rows[0], blocks * ty.block_bytes());
-        for first in (0..blocks).step_by(panel_blocks::<S>()) {
-            let n = panel_blocks::<S>().min(blocks - first);
+        let at_once = panel_blocks::<S>(tiles.len());
+        for first in (0..blocks).step_by(at_once) {
+            let n = at_once.min(blocks - first);
             for i in 0..PANELS * n {
                 let (g, b) = (i / n, i % n);
                 let at = (first + b) * ty.block_bytes();
                 let block: [*const u8; 16] = std::array::from_fn(|r| rows[PANEL_ROWS * g + r].add(at));
                 with_format_256!(ty, W => unpack_256::<S, W>(block, &mut *panels.add(i)));
             }
-            ahead.allow(GROUP_ROWS * n * ty.block_bytes());
+            ahead.allow(GROUP_ROWS * n * ty.block_bytes(), 16 * n * part_count::<S>(tiles));
             let pair = [panels.cast_const(), panels.add(n).cast_const()];
             with_class_256!(ty, W => for (i, &(tile, count)) in tiles.iter().enumerate() {
                 let y = out.add(i * TILE * GROUP_ROWS);
@@ -195,30 +222,35 @@ pub unsafe fn group_256<S: Simd>(
 struct Ahead {
     next: *const u8,
     end: *const u8,
+    /// How many runs of lines a step asks for.
+    runs: usize,
 }
 
 impl Ahead {
-    const STEP: usize = 3 * 64;
+    const RUN: usize = 3 * 64;
 
     /// From the start of the rows after those that `rows` begins.
     fn of_rows(rows: *const u8, row_bytes: usize) -> Self {
         let next = rows.wrapping_add(GROUP_ROWS * row_bytes);
-        Self { next, end: next }
+        Self { next, end: next, runs: 0 }
     }
 
-    /// Lets this many more bytes be asked for.
+    /// Lets this many more bytes be asked for, in at most so many steps.
     #[inline(always)]
-    fn allow(&mut self, bytes: usize) {
+    fn allow(&mut self, bytes: usize, steps: usize) {
         self.end = self.end.wrapping_add(bytes);
+        self.runs = bytes.div_ceil(steps * Self::RUN);
     }
 
     #[inline(always)]
     fn step<S: Simd>(&mut self) {
         if self.next < self.end {
-            for line in 0..Self::STEP / 64 {
-                S::prefetch(self.next.wrapping_add(64 * line));
+            for _ in 0..self.runs {
+                for line in 0..Self::RUN / 64 {
+                    S::prefetch(self.next.wrapping_add(64 * line));
+                }
+                self.next = self.next.wrapping_add(Self::RUN);
             }
-            self.next = self.next.wrapping_add(Self::STEP);
         }
     }
 }
@@ -236,19 +268,28 @@ unsafe fn unpack_256<S: Simd, W: Format256>(blocks: [*const u8; 16], panel: &mut
         let mut factors = Factors256 { scales: [[0; 16]; 8], mins: [[0; 16]; 8], d: [0.0; 16], dmin: [0.0; 16] };
         S::factors_256::<W>(blocks, &mut factors);
         let Factors256 { scales, mins, d, dmin } = factors;
-        let kept = |scale: i16| if narrow { S::factor(scale) } else { i32::from(scale) };
         for j in 0..8 {
-            for r in 0..16 {
-                let (low, high) = (kept(scales[j][r] as i16), kept((scales[j][r] >> 16) as i16));
-                if W::SCALE_PER_32 {
-                    panel.scales[j][r] = low;
-                } else {
-                    (panel.scales[2 * j][r], panel.scales[2 * j + 1][r]) = (low, high);
-                }
+            let pairs = S::iload(scales[j].as_ptr());
+            let [first, second] = if narrow {
+                S::factors(pairs)
+            } else {
+                [1, 1 << 16].map(|one| S::dot_words(S::isplat(0), pairs, S::isplat(one)))
+            };
+            if W::SCALE_PER_32 {
+                S::istore(panel.scales[j].as_mut_ptr(), first);
+            } else {
+                S::istore(panel.scales[2 * j].as_mut_ptr(), first);
+                S::istore(panel.scales[2 * j + 1].as_mut_ptr(), second);
             }
         }
-        if !W::SIGNED || !narrow {
-            panel.pairs = if W::SIGNED { scales } else { mins };
+        if !W::SIGNED {
+            panel.mins = mins;
+            if W::SCALE_PER_32 {
+                for i in 0..4 {
+                    let (low, high) = (S::iload(mins[2 * i].as_ptr()), S::iload(mins[2 * i + 1].as_ptr()));
+                    S::istore(panel.mins_32[i].as_mut_ptr(), S::blend_words(low, high));
+                }
+            }
         }
         (panel.d, panel.dmin) = (d, dmin);
     }
@@ -307,21 +348,22 @@ unsafe fn part_256<S: Simd, W: Format256, const G: usize, const T: usize>(
             };
             for g in 0..G {
                 let (d, dmin) = (S::load(panels[g].d.as_ptr()), S::load(panels[g].dmin.as_ptr()));
+                let (fours, mins, sums_of) = if W::SCALE_PER_32 && a.sums_32_fit != 0 {
+                    (1, panels[g].mins_32.as_ptr(), a.sums_32.as_ptr())
+                } else {
+                    (2, panels[g].mins.as_ptr(), a.sums.as_ptr())
+                };
                 for t in 0..T {
-                    let (mut sum, mut pairs) = (sums[g][t], S::isplat(0));
-                    let flipped = W::SIGNED && S::FLIP != 0 && !narrow;
-                    if !W::SIGNED || flipped {
-                        for j in 0..8 {
-                            let words = S::iload(panels[g].pairs[j].as_ptr());
-                            pairs = S::dot_words(pairs, words, S::isplat(of(&a.sums[j], from + t)));
-                        }
-                    }
-                    if flipped {
-                        sum = S::isub(sum, S::imul(pairs, S::isplat(i32::from(S::FLIP))));
-                    }
-                    let mut x = S::mul(S::to_float(sum), d);
+                    let mut x = S::mul(S::to_float(sums[g][t]), d);
                     if !W::SIGNED {
-                        x = S::fma(S::sub(S::splat(-0.0), S::to_float(pairs)), dmin, x);
+                        let mut low = S::isplat(0);
+                        for four in 0..fours {
+                            for j in 4 * four..4 * four + 4 {
+                                let sum = S::isplat(of(&*sums_of.add(j), from + t));
+                                low = S::dot_words(low, S::iload(mins.add(j).cast()), sum);
+                            }
+                        }
+                        x = S::fma(S::sub(S::splat(-0.0), S::to_float(low)), dmin, x);
                     }
                     let p = y.add(GROUP_ROWS * t + PANEL_ROWS * g);
                     let before = if first && b == 0 { S::splat(0.0) } else { S::load(p) };
@@ -349,7 +391,7 @@ unsafe fn narrow_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
                 let mut acc = [[S::isplat(0); T]; G];
                 if W::SIGNED {
                     for t in 0..T {
-                        acc[0][t] = S::isplat(of(&a.starts[first / S::START_WORDS], from + t));
+                        acc[0][t] = S::isplat(of(&a.starts[first / 4], from + t));
                     }
                     acc = [acc[0]; G];
                     narrow_word::<S, G, T, false>(&mut acc, panels, a, first, from);
@@ -398,7 +440,8 @@ unsafe fn narrow_word<S: Simd, const G: usize, const T: usize, const START: bool
     }
 }
 
-/// As [`narrow_sums`] for codes of any size; where the products take unsigned codes, those are [`Simd::FLIP`] too large.
+/// As [`narrow_sums`] for codes of any size; where the products take unsigned codes, signed ones are [`Simd::FLIP`] too
+/// large.
 #[inline(always)]
 unsafe fn wide_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
     panels: [&Panel256; G],
@@ -410,26 +453,36 @@ unsafe fn wide_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
         let words = const { words_per_scale::<W>() };
         let mut sums = [[S::isplat(0); T]; G];
         for j in 0..64 / words {
-            ahead.step::<S>();
             let mut acc = [[S::isplat(0); T]; G];
-            for k in words * j..words * (j + 1) {
-                let mut w = [S::bload(panels[0].codes[k].as_ptr()); G];
-                for g in 1..G {
-                    w[g] = S::bload(panels[g].codes[k].as_ptr());
-                }
+            if W::SIGNED && S::FLIP != 0 {
                 for t in 0..T {
-                    let q = S::bsplat(a.q[k].as_ptr().add(from + t));
-                    for g in 0..G {
-                        acc[g][t] = S::dot_bytes(acc[g][t], w[g], q);
+                    for i in words * j / 4..words * (j + 1) / 4 {
+                        acc[0][t] = S::iadd(acc[0][t], S::isplat(of(&a.starts[i], from + t)));
+                    }
+                }
+                acc = [acc[0]; G];
+            }
+            for first in (words * j..words * (j + 1)).step_by(4) {
+                ahead.step::<S>();
+                for k in first..first + 4 {
+                    let mut w = [S::bload(panels[0].codes[k].as_ptr()); G];
+                    for g in 1..G {
+                        w[g] = S::bload(panels[g].codes[k].as_ptr());
+                    }
+                    for t in 0..T {
+                        let q = S::bsplat(a.q[k].as_ptr().add(from + t));
+                        for g in 0..G {
+                            acc[g][t] = S::dot_bytes(acc[g][t], w[g], q);
+                        }
                     }
                 }
             }
-            for g in 0..G {
-                let scale = S::iload(panels[g].scales[j].as_ptr());
-                for t in 0..T {
-                    let step = of(&a.steps[j * words / 8], from + t) & 0xffff;
-                    let scale = S::imul(scale, S::isplat(step));
-                    sums[g][t] = S::iadd(sums[g][t], S::imul(acc[g][t], scale));
+            for t in 0..T {
+                // For narrow sums it is there twice.
+                let step = of(&a.steps[j * words / 8], from + t) & if S::NARROW { 0xffff } else { !0 };
+                for g in 0..G {
+                    let factor = S::imul(S::iload(panels[g].scales[j].as_ptr()), S::isplat(step));
+                    sums[g][t] = S::iadd(sums[g][t], S::imul(acc[g][t], factor));
                 }
             }
         }
@@ -443,10 +496,20 @@ unsafe fn of<N: Copy>(row: &[N; 8], token: usize) -> N {
     unsafe { *row.get_unchecked(token) }
 }
 
+/// How many [`parts`] all tiles have.
+#[inline(always)]
+fn part_count<S: Simd>(tiles: &[(*const impl Sized, usize)]) -> usize {
+    let mut all = 0;
+    for &(_, count) in tiles {
+        all += parts::<S>(count).len();
+    }
+    all
+}
+
 /// The tokens of a tile, of which there are at least [`FEWEST`], in parts that the registers hold the sums of, as even as
 /// can be.
 #[inline(always)]
-fn parts<S: Simd>(count: usize) -> impl Iterator<Item = Range<usize>> {
+fn parts<S: Simd>(count: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
     debug_assert!((FEWEST..=TILE).contains(&count), "{count} tokens in a tile");
     let parts = count.div_ceil(if const { S::REGISTERS >= 32 } { TILE } else { NARROW_TILE });
     (0..parts).map(move |i| i * count / parts..(i + 1) * count / parts)
@@ -465,8 +528,9 @@ pub unsafe fn group_32<S: Simd, W: Format32>(
         let panels = scratch.cast::<Panel32>();
         let groups = blocks.div_ceil(8);
         let mut ahead = Ahead::of_rows(rows[0], blocks * W::BYTES);
-        for first in (0..groups).step_by(panel_blocks::<S>()) {
-            let n = panel_blocks::<S>().min(groups - first);
+        let at_once = panel_blocks::<S>(tiles.len());
+        for first in (0..groups).step_by(at_once) {
+            let n = at_once.min(groups - first);
             for g in 0..PANELS {
                 for b in 0..n {
                     let at = 8 * (first + b);
@@ -476,7 +540,7 @@ pub unsafe fn group_32<S: Simd, W: Format32>(
             }
             let pair = [panels.cast_const(), panels.add(n).cast_const()];
             let blocks = (blocks - 8 * first).min(8 * n);
-            ahead.allow(GROUP_ROWS * blocks * W::BYTES);
+            ahead.allow(GROUP_ROWS * blocks * W::BYTES, blocks * part_count::<S>(tiles));
             for (i, &(tile, count)) in tiles.iter().enumerate() {
                 let y = out.add(i * TILE * GROUP_ROWS);
                 tile_32::<S, W>(pair, blocks, tile.add(first), count, y, first == 0, &mut ahead);
@@ -609,7 +673,7 @@ unsafe fn block_sums<S: Simd, W: Format32, const G: usize, const T: usize>(
             for g in 0..G {
                 for t in 0..T {
                     dots[g][t] = if narrow > 0 {
-                        S::narrow_scale(dots[g][t], acc[g][t], S::isplat(S::factor(1)))
+                        S::narrow_scale(dots[g][t], acc[g][t], S::isplat(0x1_0001))
                     } else {
                         acc[g][t]
                     };
@@ -620,9 +684,9 @@ unsafe fn block_sums<S: Simd, W: Format32, const G: usize, const T: usize>(
     }
 }
 
-/// [`narrow_run`] of a format with blocks of 32. A lane that gets all four products anyway gains nothing.
+/// [`narrow_run`] of a format with blocks of 32.
 const fn narrow_run_32<S: Simd, W: Format32>() -> usize {
-    if S::NARROW_PRODUCTS == 2 { narrow_run::<S>(false, W::LARGEST, 8) } else { 0 }
+    narrow_run::<S>(false, W::LARGEST, 8)
 }
 
 #[cfg(test)]

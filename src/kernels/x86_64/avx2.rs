@@ -2,7 +2,7 @@
 use super::unpack;
 use crate::kernels::{
     formats::{Format32, Format256, with_format_32, with_vector_format},
-    simd::{CENTRE, Factors256, Simd, expanded},
+    simd::{Factors256, Simd, expanded},
 };
 use std::{
     arch::{asm, x86_64::*},
@@ -28,16 +28,8 @@ pub trait Dot: Copy + 'static {
     unsafe fn bytes(acc: __m256i, weights: __m256i, activations: __m256i) -> __m256i;
     unsafe fn words(acc: __m256i, a: __m256i, b: __m256i) -> __m256i;
 
-    /// This and the rest as [`Simd`] has them.
-    const NARROW_PRODUCTS: usize;
-    const START_WORDS: usize;
-    unsafe fn narrow_dot(acc: __m256i, codes: __m256i, activations: __m256i) -> __m256i;
-    #[inline(always)]
-    unsafe fn narrow_first(codes: __m256i, activations: __m256i) -> __m256i {
-        unsafe { Self::narrow_dot(_mm256_setzero_si256(), codes, activations) }
-    }
-    fn factor(scale: i16) -> i32;
-    fn start(activations: &[[i8; 4]]) -> i32;
+    /// [`Simd::NARROW`].
+    const NARROW: bool;
 }
 
 /// `vpmaddubsw` of `|w|` and `a` with the sign of `w`.
@@ -50,6 +42,7 @@ pub struct SignTrick;
 
 impl Dot for SignTrick {
     const FLIP: u8 = 0;
+    const NARROW: bool = true;
 
     #[inline(always)]
     unsafe fn bytes(acc: __m256i, weights: __m256i, activations: __m256i) -> __m256i {
@@ -61,27 +54,6 @@ impl Dot for SignTrick {
     #[inline(always)]
     unsafe fn words(acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
         unsafe { _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)) }
-    }
-
-    /// `vpmaddubsw` adds two products: each lane holds two words, of the first and of the last two of four columns.
-    const NARROW_PRODUCTS: usize = 2;
-    const START_WORDS: usize = 4;
-    #[inline(always)]
-    unsafe fn narrow_dot(acc: __m256i, codes: __m256i, activations: __m256i) -> __m256i {
-        unsafe { maddubs_add(acc, codes, activations) }
-    }
-    #[inline(always)]
-    unsafe fn narrow_first(codes: __m256i, activations: __m256i) -> __m256i {
-        unsafe { _mm256_maddubs_epi16(codes, activations) }
-    }
-    /// For both words.
-    #[inline(always)]
-    fn factor(scale: i16) -> i32 {
-        words([scale; 2])
-    }
-    fn start(activations: &[[i8; 4]]) -> i32 {
-        let sum = |at: usize| activations.iter().map(|four| i16::from(four[at]) + i16::from(four[at + 1])).sum::<i16>();
-        words([-i16::from(CENTRE) * sum(0), -i16::from(CENTRE) * sum(2)])
     }
 }
 
@@ -99,16 +71,13 @@ unsafe fn maddubs_add(mut acc: __m256i, codes: __m256i, activations: __m256i) ->
     acc
 }
 
-fn words([low, high]: [i16; 2]) -> i32 {
-    i32::from(low as u16) | i32::from(high) << 16
-}
-
 /// `vpdpbusd` and `vpdpwssd` in their VEX encoding.
 #[derive(Clone, Copy)]
 pub struct Vnni;
 
 impl Dot for Vnni {
     const FLIP: u8 = 0x80;
+    const NARROW: bool = false;
 
     #[inline(always)]
     unsafe fn bytes(acc: __m256i, weights: __m256i, activations: __m256i) -> __m256i {
@@ -117,35 +86,6 @@ impl Dot for Vnni {
     #[inline(always)]
     unsafe fn words(acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
         unsafe { _mm256_dpwssd_avx_epi32(acc, a, b) }
-    }
-
-    const NARROW_PRODUCTS: usize = vnni::NARROW_PRODUCTS;
-    const START_WORDS: usize = vnni::START_WORDS;
-    #[inline(always)]
-    unsafe fn narrow_dot(acc: __m256i, codes: __m256i, activations: __m256i) -> __m256i {
-        unsafe { Self::bytes(acc, codes, activations) }
-    }
-    #[inline(always)]
-    fn factor(scale: i16) -> i32 {
-        vnni::factor(scale)
-    }
-    #[inline(always)]
-    fn start(activations: &[[i8; 4]]) -> i32 {
-        vnni::start(activations)
-    }
-}
-
-/// Narrow sums of `vpdpbusd`, which adds all four products to a lane: its lower word is the sum, and meets the scale.
-pub mod vnni {
-    use crate::kernels::simd::CENTRE;
-
-    pub const NARROW_PRODUCTS: usize = 4;
-    pub const START_WORDS: usize = 2;
-    pub fn factor(scale: i16) -> i32 {
-        i32::from(scale as u16)
-    }
-    pub fn start(activations: &[[i8; 4]]) -> i32 {
-        -i32::from(CENTRE) * activations.as_flattened().iter().map(|&a| i32::from(a)).sum::<i32>()
     }
 }
 
@@ -304,6 +244,13 @@ impl<D: Dot> Simd for Ymm<D> {
         unsafe { _mm_storeu_si128(p.cast(), _mm_unpacklo_epi64(low_bytes(x[0]), low_bytes(x[1]))) }
     }
     #[inline(always)]
+    unsafe fn blend_words(low: I, high: I) -> I {
+        unsafe {
+            let blend = |i: usize| _mm256_blend_epi16::<0b1010_1010>(low[i], high[i]);
+            [blend(0), blend(1)]
+        }
+    }
+    #[inline(always)]
     unsafe fn dot_words(acc: I, a: I, b: I) -> I {
         unsafe { [D::words(acc[0], a[0], b[0]), D::words(acc[1], a[1], b[1])] }
     }
@@ -324,7 +271,7 @@ impl<D: Dot> Simd for Ymm<D> {
         unsafe {
             // Words 8 j .. 8 j + 8 of rows 8 i .. 8 i + 8.
             for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-                let words = unpack::eight_words(&rows.as_chunks().0[i], 32 * j);
+                let words = unpack::eight_words::<__m256i>(&rows[8 * i..], 32 * j);
                 for (word, v) in words.into_iter().enumerate() {
                     _mm256_storeu_si256(out.add(8 * j + word).cast::<__m256i>().add(i), v);
                 }
@@ -332,34 +279,41 @@ impl<D: Dot> Simd for Ymm<D> {
         }
     }
 
-    unpack::unpacking!();
+    unpack::unpacking!(__m256i);
 
-    const NARROW_PRODUCTS: usize = D::NARROW_PRODUCTS;
-    const START_WORDS: usize = D::START_WORDS;
+    const NARROW: bool = D::NARROW;
     #[inline(always)]
     unsafe fn narrow_dot(acc: I, codes: I, activations: I) -> I {
-        unsafe { [D::narrow_dot(acc[0], codes[0], activations[0]), D::narrow_dot(acc[1], codes[1], activations[1])] }
+        unsafe { [maddubs_add(acc[0], codes[0], activations[0]), maddubs_add(acc[1], codes[1], activations[1])] }
     }
     #[inline(always)]
     unsafe fn narrow_first(codes: I, activations: I) -> I {
-        unsafe { [D::narrow_first(codes[0], activations[0]), D::narrow_first(codes[1], activations[1])] }
+        unsafe { [_mm256_maddubs_epi16(codes[0], activations[0]), _mm256_maddubs_epi16(codes[1], activations[1])] }
     }
     #[inline(always)]
     unsafe fn narrow_scale(sum: I, narrow: I, factor: I) -> I {
         unsafe { Self::dot_words(sum, narrow, factor) }
     }
     #[inline(always)]
-    fn factor(scale: i16) -> i32 {
-        D::factor(scale)
+    unsafe fn factors(pairs: I) -> [I; 2] {
+        unsafe { [[lower_words(pairs[0]), lower_words(pairs[1])], [upper_words(pairs[0]), upper_words(pairs[1])]] }
     }
     #[inline(always)]
     unsafe fn word_mul(a: I, b: I) -> I {
         unsafe { [_mm256_mullo_epi16(a[0], b[0]), _mm256_mullo_epi16(a[1], b[1])] }
     }
-    #[inline(always)]
-    fn start(activations: &[[i8; 4]]) -> i32 {
-        D::start(activations)
-    }
+}
+
+/// The lower word of each lane, twice.
+#[inline(always)]
+unsafe fn lower_words(x: __m256i) -> __m256i {
+    unsafe { _mm256_blend_epi16::<0b1010_1010>(x, _mm256_slli_epi32::<16>(x)) }
+}
+
+/// The upper word of each lane, twice.
+#[inline(always)]
+unsafe fn upper_words(x: __m256i) -> __m256i {
+    unsafe { _mm256_blend_epi16::<0b0101_0101>(x, _mm256_srli_epi32::<16>(x)) }
 }
 
 #[inline(always)]

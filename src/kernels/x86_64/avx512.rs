@@ -1,5 +1,5 @@
 //! AVX-512 with VNNI: one 512-bit register per vector.
-use super::{avx2::vnni, unpack};
+use super::unpack;
 use crate::kernels::{
     formats::{Format32, Format256, with_format_32, with_vector_format},
     simd::{Factors256, Simd, expanded},
@@ -145,6 +145,10 @@ impl Simd for Avx512 {
         unsafe { _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(x)) }
     }
     #[inline(always)]
+    unsafe fn blend_words(low: __m512i, high: __m512i) -> __m512i {
+        unsafe { _mm512_mask_blend_epi16(0xaaaa_aaaa, low, high) }
+    }
+    #[inline(always)]
     unsafe fn dot_words(acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
         unsafe { vpdpwssd(acc, a, b) }
     }
@@ -175,30 +179,7 @@ impl Simd for Avx512 {
         }
     }
 
-    unpack::unpacking!();
-
-    const NARROW_PRODUCTS: usize = vnni::NARROW_PRODUCTS;
-    const START_WORDS: usize = vnni::START_WORDS;
-    #[inline(always)]
-    unsafe fn narrow_dot(acc: __m512i, codes: __m512i, activations: __m512i) -> __m512i {
-        unsafe { _mm512_dpbusd_epi32(acc, codes, activations) }
-    }
-    #[inline(always)]
-    unsafe fn narrow_scale(sum: __m512i, narrow: __m512i, factor: __m512i) -> __m512i {
-        unsafe { vpdpwssd(sum, narrow, factor) }
-    }
-    #[inline(always)]
-    fn factor(scale: i16) -> i32 {
-        vnni::factor(scale)
-    }
-    #[inline(always)]
-    unsafe fn word_mul(a: __m512i, b: __m512i) -> __m512i {
-        unsafe { _mm512_mullo_epi16(a, b) }
-    }
-    #[inline(always)]
-    fn start(activations: &[[i8; 4]]) -> i32 {
-        vnni::start(activations)
-    }
+    unpack::unpacking!(__m512i);
 }
 
 /// `vpdpwssd`. Not the intrinsic: LLVM likes to split that into a multiply and an add.

@@ -3,16 +3,17 @@
 //! # Safety
 //! As in `generic/`: AVX2 is enabled where this is inlined, and pointers are valid for a block.
 #![allow(clippy::missing_safety_doc, clippy::needless_range_loop)]
-use super::unpack::{self, Bytewise, Eight, Factors, Lanes, four_words};
+use super::unpack::{self, Bytewise, Factors, Lanes, Rows, four_words};
 use crate::{
     kernels::formats::*,
     quant::{self, MXFP4_VALUES},
 };
 use std::arch::x86_64::*;
 
-/// 32 bytes of a block: of one row, or the four at the same place of each of eight rows.
+/// Bytes of a block: 32 of one row, or the four at the same place of each of some rows.
 pub trait Bytes: Copy {
-    unsafe fn at(self, offset: usize) -> __m256i;
+    type V: Rows;
+    unsafe fn at(self, offset: usize) -> Self::V;
 }
 
 /// One row.
@@ -20,6 +21,7 @@ pub trait Bytes: Copy {
 struct Row(*const u8);
 
 impl Bytes for Row {
+    type V = __m256i;
     #[inline(always)]
     unsafe fn at(self, offset: usize) -> __m256i {
         unsafe { load256(self.0.add(offset)) }
@@ -52,23 +54,15 @@ pub trait Block256: Format256 + Sized {
         unsafe { halves(p.map(|p| p.add(Self::D_AT[1]))) }
     }
 
-    /// The codes of eight rows, `bias` added: lanes of vector `k` get columns 4 k .. 4 k + 4.
+    /// The codes of some rows, `bias` added: lanes of vector `k` get columns 4 k .. 4 k + 4.
     #[inline(always)]
-    unsafe fn eight_codes(rows: &Eight, bias: __m256i, out: Lanes) {
+    unsafe fn codes_of_rows<V: Rows>(rows: &[*const u8], bias: u8, out: Lanes) {
         unsafe { unpack::by_rows::<Self>(rows, bias, out) }
     }
     /// What multiplies them.
     #[inline(always)]
-    unsafe fn eight_factors(rows: &Eight) -> Factors {
-        unsafe { unpack::factors_by_rows::<Self>(rows) }
-    }
-    /// `d` and `dmin` of eight rows.
-    #[inline(always)]
-    unsafe fn eight_d(rows: &Eight) -> [__m256; 2] {
-        unsafe {
-            let (low, high) = (std::array::from_fn(|r| rows[r]), std::array::from_fn(|r| rows[4 + r]));
-            [_mm256_set_m128(Self::d(high), Self::d(low)), _mm256_set_m128(Self::dmin(high), Self::dmin(low))]
-        }
+    unsafe fn factors_of_rows<V: Rows>(rows: &[*const u8], out: Factors) {
+        unsafe { unpack::factors_by_rows::<Self>(rows, out) }
     }
 }
 
@@ -80,8 +74,8 @@ macro_rules! codes_by_bytes {
             unsafe { Self::from_bytes(Row(p), i) }
         }
         #[inline(always)]
-        unsafe fn eight_codes(rows: &Eight, bias: __m256i, out: Lanes) {
-            unsafe { unpack::by_words::<Self>(rows, bias, out) }
+        unsafe fn codes_of_rows<V: Rows>(rows: &[*const u8], bias: u8, out: Lanes) {
+            unsafe { unpack::by_words::<V, Self>(rows, bias, out) }
         }
     };
 }
@@ -97,7 +91,7 @@ pub trait Block32: Format32 {
     const FIFTH_BITS_AT: Option<usize> = None;
     /// Codes of nibbles.
     #[inline(always)]
-    unsafe fn of_nibbles(nibbles: __m256i) -> __m256i {
+    unsafe fn of_nibbles<V: Rows>(nibbles: V) -> V {
         nibbles
     }
     #[inline(always)]
@@ -118,7 +112,7 @@ pub trait Block32: Format32 {
     unsafe fn two_rows(p: [*const u8; 2]) -> [__m256i; 2] {
         unsafe {
             let bytes = _mm256_set_m128i(load128(p[1].add(Self::CODES_AT)), load128(p[0].add(Self::CODES_AT)));
-            let mut codes = [Self::of_nibbles(bits(bytes, 0, 0, 15)), Self::of_nibbles(bits(bytes, 4, 0, 15))];
+            let mut codes = [Self::of_nibbles(bytes.bits(0, 0, 15)), Self::of_nibbles(bytes.bits(4, 0, 15))];
             if let Some(at) = Self::FIFTH_BITS_AT {
                 let words = p.map(|p| word(p.add(at)) as i32);
                 let words = _mm256_set_m128i(_mm_set1_epi32(words[1]), _mm_set1_epi32(words[0]));
@@ -133,26 +127,27 @@ pub trait Block32: Format32 {
             codes
         }
     }
-    /// The codes of eight rows, `at` bytes from there: lanes of vector `k` hold columns 4 k .. 4 k + 4.
+    /// The codes of some rows, `at` bytes from there: lanes of vector `k` hold columns 4 k .. 4 k + 4.
     #[inline(always)]
-    unsafe fn eight_codes(rows: &Eight, at: usize) -> [__m256i; 8] {
+    unsafe fn codes_of_rows<V: Rows>(rows: &[*const u8], at: usize) -> [V; 8] {
         unsafe {
             if !Self::NIBBLES {
                 return unpack::eight_words(rows, at + Self::CODES_AT);
             }
-            let mut codes = [_mm256_setzero_si256(); 8];
-            for (k, bytes) in four_words(rows, at + Self::CODES_AT).into_iter().enumerate() {
-                codes[k] = Self::of_nibbles(bits(bytes, 0, 0, 15));
-                codes[4 + k] = Self::of_nibbles(bits(bytes, 4, 0, 15));
+            let mut codes = [V::splat(0); 8];
+            let words: [V; 4] = four_words(rows, at + Self::CODES_AT);
+            for k in 0..4 {
+                codes[k] = Self::of_nibbles(words[k].bits(0, 0, 15));
+                codes[4 + k] = Self::of_nibbles(words[k].bits(4, 0, 15));
             }
             if let Some(fifth) = Self::FIFTH_BITS_AT {
-                let mut words = [0; 8];
-                for r in 0..8 {
-                    words[r] = word(rows[r].add(at + fifth)) as i32;
+                let mut words = [0; 16];
+                for r in 0..V::COUNT {
+                    words[r] = word(rows[r].add(at + fifth));
                 }
-                let fifth = _mm256_loadu_si256(words.as_ptr().cast());
+                let fifth = V::load_words(&words);
                 for k in 0..8 {
-                    codes[k] = _mm256_or_si256(codes[k], four_fifth_bits(fifth, k));
+                    codes[k] = codes[k].or(four_fifth_bits(fifth, k));
                 }
             }
             codes
@@ -195,20 +190,6 @@ pub unsafe fn halves(p: [*const u8; 4]) -> __m128 {
     }
 }
 
-/// `(x moved so that bit `from` becomes bit `to`) & mask` in every byte; the mask holds only bits that come from the same
-/// byte.
-#[inline(always)]
-unsafe fn bits(x: __m256i, from: i32, to: i32, mask: u8) -> __m256i {
-    unsafe {
-        let moved = if from >= to {
-            _mm256_srl_epi16(x, _mm_cvtsi32_si128(from - to))
-        } else {
-            _mm256_sll_epi16(x, _mm_cvtsi32_si128(to - from))
-        };
-        _mm256_and_si256(moved, _mm256_set1_epi8(mask as i8))
-    }
-}
-
 /// Bytes 0, 2, 4 … then 1, 3, 5 ….
 #[inline(always)]
 unsafe fn even_then_odd(x: __m128i) -> __m128i {
@@ -244,52 +225,39 @@ unsafe fn six_bit_pairs(p: [*const u8; 2]) -> [[__m256i; 2]; 2] {
     }
 }
 
-/// The same of eight rows.
+/// The same of some rows.
 #[inline(always)]
-unsafe fn six_bit_factors(rows: &Eight) -> Factors {
+unsafe fn six_bit_factors<V: Rows>(rows: &[*const u8], out: Factors) {
     unsafe {
-        let [d, a, b, c] = four_words(rows, 0);
-        let low_six = |x| bits(x, 0, 0, 0x3f);
+        let [d, a, b, c] = four_words::<V>(rows, 0);
         let (scales, mins) = (
-            [low_six(a), _mm256_or_si256(bits(c, 0, 0, 15), bits(a, 6, 4, 0x30))],
-            [low_six(b), _mm256_or_si256(bits(c, 4, 0, 15), bits(b, 6, 4, 0x30))],
+            [a.bits(0, 0, 0x3f), c.bits(0, 0, 15).or(a.bits(6, 4, 0x30))],
+            [b.bits(0, 0, 0x3f), c.bits(4, 0, 15).or(b.bits(6, 4, 0x30))],
         );
-        let (mut factors, mut lows) = ([_mm256_setzero_si256(); 8], [_mm256_setzero_si256(); 8]);
         for j in 0..8 {
-            factors[j] = byte_twice(scales[j / 4], j % 4);
-            lows[j] = byte_twice(mins[j / 4], j % 4);
+            out.scales.store(j, byte_twice(scales[j / 4], j % 4));
+            out.mins.store(j, byte_twice(mins[j / 4], j % 4));
         }
-        Factors { scales: factors, mins: lows, d: lower_halves(d), dmin: lower_halves(_mm256_srli_epi32::<16>(d)) }
+        d.store_halves(out.d);
+        d.upper_halves().store_halves(out.dmin);
     }
 }
 
 /// Byte `at` of each lane, as two equal words.
 #[inline(always)]
-unsafe fn byte_twice(lanes: __m256i, at: usize) -> __m256i {
+unsafe fn byte_twice<V: Rows>(lanes: V, at: usize) -> V {
     unsafe {
         let first = _mm_setr_epi8(0, -128, 0, -128, 4, -128, 4, -128, 8, -128, 8, -128, 12, -128, 12, -128);
-        let indices = _mm256_add_epi32(_mm256_broadcastsi128_si256(first), _mm256_set1_epi32(at as i32 * 0x1_0001));
-        _mm256_shuffle_epi8(lanes, indices)
+        lanes.shuffle(_mm_add_epi32(first, _mm_set1_epi32(at as i32 * 0x1_0001)))
     }
 }
 
 /// The signed bytes `at` and `at + 1` of each lane, as words.
 #[inline(always)]
-unsafe fn signed_bytes(lanes: __m256i, at: usize) -> __m256i {
+unsafe fn signed_bytes<V: Rows>(lanes: V, at: usize) -> V {
     unsafe {
         let first = _mm_setr_epi8(-128, 0, -128, 1, -128, 4, -128, 5, -128, 8, -128, 9, -128, 12, -128, 13);
-        let indices = _mm256_add_epi32(_mm256_broadcastsi128_si256(first), _mm256_set1_epi32(at as i32 * 0x100_0100));
-        _mm256_srai_epi16::<8>(_mm256_shuffle_epi8(lanes, indices))
-    }
-}
-
-/// The f16 numbers in the lower halves of lanes.
-#[inline(always)]
-unsafe fn lower_halves(lanes: __m256i) -> __m256 {
-    unsafe {
-        let words = _mm256_and_si256(lanes, _mm256_set1_epi32(0xffff));
-        let packed = _mm256_permute4x64_epi64::<0b00_00_10_00>(_mm256_packus_epi32(words, words));
-        _mm256_cvtph_ps(_mm256_castsi256_si128(packed))
+        lanes.shuffle(_mm_add_epi32(first, _mm_set1_epi32(at as i32 * 0x100_0100))).upper_bytes()
     }
 }
 
@@ -309,18 +277,18 @@ impl Block256 for Q4K {
         unsafe { six_bit_pairs(p) }
     }
     #[inline(always)]
-    unsafe fn eight_factors(rows: &Eight) -> Factors {
-        unsafe { six_bit_factors(rows) }
+    unsafe fn factors_of_rows<V: Rows>(rows: &[*const u8], out: Factors) {
+        unsafe { six_bit_factors::<V>(rows, out) }
     }
 }
 
 impl Bytewise for Q4K {
     const PIECES: (usize, usize) = (16, 4);
     #[inline(always)]
-    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [__m256i; 2] {
+    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [B::V; 2] {
         unsafe {
             let bytes = block.at(16 + 32 * i);
-            [bits(bytes, 0, 0, 15), bits(bytes, 4, 0, 15)]
+            [bytes.bits(0, 0, 15), bytes.bits(4, 0, 15)]
         }
     }
 }
@@ -334,22 +302,19 @@ impl Block256 for Q5K {
         unsafe { six_bit_pairs(p) }
     }
     #[inline(always)]
-    unsafe fn eight_factors(rows: &Eight) -> Factors {
-        unsafe { six_bit_factors(rows) }
+    unsafe fn factors_of_rows<V: Rows>(rows: &[*const u8], out: Factors) {
+        unsafe { six_bit_factors::<V>(rows, out) }
     }
 }
 
 impl Bytewise for Q5K {
     const PIECES: (usize, usize) = (16, 5);
     #[inline(always)]
-    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [__m256i; 2] {
+    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [B::V; 2] {
         unsafe {
             let (bytes, fifth) = (block.at(48 + 32 * i), block.at(16));
             let j = 2 * i as i32;
-            [
-                _mm256_or_si256(bits(bytes, 0, 0, 15), bits(fifth, j, 4, 16)),
-                _mm256_or_si256(bits(bytes, 4, 0, 15), bits(fifth, j + 1, 4, 16)),
-            ]
+            [bytes.bits(0, 0, 15).or(fifth.bits(j, 4, 16)), bytes.bits(4, 0, 15).or(fifth.bits(j + 1, 4, 16))]
         }
     }
 }
@@ -363,16 +328,13 @@ impl Block256 for Q6K {
         unsafe { each!(p, q6_k_scales) }
     }
     #[inline(always)]
-    unsafe fn eight_factors(rows: &Eight) -> Factors {
+    unsafe fn factors_of_rows<V: Rows>(rows: &[*const u8], out: Factors) {
         unsafe {
-            let mut scales = [_mm256_setzero_si256(); 8];
-            for (i, bytes) in four_words(rows, 192).into_iter().enumerate() {
-                for half in 0..2 {
-                    scales[2 * i + half] = signed_bytes(bytes, 2 * half);
-                }
+            let bytes = four_words::<V>(rows, 192);
+            for j in 0..8 {
+                out.scales.store(j, signed_bytes(bytes[j / 2], 2 * (j % 2)));
             }
-            let [d, dmin] = Self::eight_d(rows);
-            Factors { scales, mins: scales, d, dmin }
+            unpack::d_by_rows::<Self>(rows, out);
         }
     }
 }
@@ -380,13 +342,13 @@ impl Block256 for Q6K {
 impl Bytewise for Q6K {
     const PIECES: (usize, usize) = (0, 6);
     #[inline(always)]
-    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [__m256i; 2] {
+    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [B::V; 2] {
         unsafe {
             let (half, g) = (i / 2, 2 * (i as i32 % 2));
             let (first, second, high) = (block.at(64 * half), block.at(64 * half + 32), block.at(128 + 32 * half));
             [
-                _mm256_or_si256(bits(first, 2 * g, 0, 15), bits(high, 2 * g, 4, 0x30)),
-                _mm256_or_si256(bits(second, 2 * g, 0, 15), bits(high, 2 * g + 2, 4, 0x30)),
+                first.bits(2 * g, 0, 15).or(high.bits(2 * g, 4, 0x30)),
+                second.bits(2 * g, 0, 15).or(high.bits(2 * g + 2, 4, 0x30)),
             ]
         }
     }
@@ -405,7 +367,7 @@ impl Block256 for Q2K {
 impl Bytewise for Q2K {
     const PIECES: (usize, usize) = (16, 2);
     #[inline(always)]
-    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [__m256i; 2] {
+    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [B::V; 2] {
         unsafe { two_bits(block.at(16 + 32 * (i / 2)), i) }
     }
 }
@@ -423,17 +385,17 @@ impl Block256 for Tq20 {
 impl Bytewise for Tq20 {
     const PIECES: (usize, usize) = (0, 2);
     #[inline(always)]
-    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [__m256i; 2] {
+    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [B::V; 2] {
         unsafe { two_bits(block.at(32 * (i / 2)), i) }
     }
 }
 
 /// The two-bit codes of the eighths 2 i and 2 i + 1; see quant/q2_k.rs.
 #[inline(always)]
-unsafe fn two_bits(bytes: __m256i, i: usize) -> [__m256i; 2] {
+unsafe fn two_bits<V: Rows>(bytes: V, i: usize) -> [V; 2] {
     unsafe {
         let at = 4 * (i as i32 % 2);
-        [bits(bytes, at, 0, 3), bits(bytes, at + 2, 0, 3)]
+        [bytes.bits(at, 0, 3), bytes.bits(at + 2, 0, 3)]
     }
 }
 
@@ -450,14 +412,11 @@ impl Block256 for Q3K {
 impl Bytewise for Q3K {
     const PIECES: (usize, usize) = (0, 3);
     #[inline(always)]
-    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [__m256i; 2] {
+    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [B::V; 2] {
         unsafe {
             let (bytes, at) = (block.at(32 + 32 * (i / 2)), 4 * (i as i32 % 2));
             let (third, j) = (block.at(0), 2 * i as i32);
-            [
-                _mm256_or_si256(bits(bytes, at, 0, 3), bits(third, j, 2, 4)),
-                _mm256_or_si256(bits(bytes, at + 2, 0, 3), bits(third, j + 1, 2, 4)),
-            ]
+            [bytes.bits(at, 0, 3).or(third.bits(j, 2, 4)), bytes.bits(at + 2, 0, 3).or(third.bits(j + 1, 2, 4))]
         }
     }
 }
@@ -469,7 +428,7 @@ impl Block256 for Iq4Xs {
     unsafe fn codes(p: *const u8, i: usize) -> [__m256i; 2] {
         unsafe {
             let first = p.add(8 + 32 * i);
-            [look_up(nibbles(first), quant::IQ4_VALUES), look_up(nibbles(first.add(16)), quant::IQ4_VALUES)]
+            [nibbles(first).look_up(quant::IQ4_VALUES), nibbles(first.add(16)).look_up(quant::IQ4_VALUES)]
         }
     }
     #[inline(always)]
@@ -534,11 +493,6 @@ unsafe fn nibbles(p: *const u8) -> __m256i {
     }
 }
 
-#[inline(always)]
-unsafe fn look_up(nibbles: __m256i, values: [i8; 16]) -> __m256i {
-    unsafe { _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load128(values.as_ptr().cast())), nibbles) }
-}
-
 /// 16 in every byte whose bit of the word is set.
 #[inline(always)]
 unsafe fn fifth_bits(p: *const u8) -> __m256i {
@@ -556,16 +510,16 @@ pub unsafe fn set_bits(word: u32) -> __m256i {
 
 /// 16 in every byte whose bit is set, of bits 4 `k` .. 4 `k` + 4 of each lane.
 #[inline(always)]
-unsafe fn four_fifth_bits(lanes: __m256i, k: usize) -> __m256i {
+unsafe fn four_fifth_bits<V: Rows>(lanes: V, k: usize) -> V {
     unsafe {
         let of_byte = _mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12);
-        let spread = _mm256_add_epi8(_mm256_broadcastsi128_si256(of_byte), _mm256_set1_epi8(k as i8 / 2));
+        let order = _mm_add_epi8(of_byte, _mm_set1_epi8(k as i8 / 2));
         let bits = if k.is_multiple_of(2) {
             EACH_BIT << 32 | EACH_BIT & 0xffff_ffff
         } else {
             EACH_BIT >> 32 | EACH_BIT & !0xffff_ffff
         };
-        _mm256_and_si256(bits_set(lanes, spread, bits), _mm256_set1_epi8(16))
+        lanes.sixteen_where(order, bits)
     }
 }
 
@@ -603,14 +557,14 @@ blocks_32! {
     };
     Iq4Nl codes at 2 {
         #[inline(always)]
-        unsafe fn of_nibbles(nibbles: __m256i) -> __m256i {
-            unsafe { look_up(nibbles, quant::IQ4_VALUES) }
+        unsafe fn of_nibbles<V: Rows>(nibbles: V) -> V {
+            unsafe { nibbles.look_up(quant::IQ4_VALUES) }
         }
     };
     Mxfp4 codes at 1 {
         #[inline(always)]
-        unsafe fn of_nibbles(nibbles: __m256i) -> __m256i {
-            unsafe { look_up(nibbles, MXFP4_VALUES.map(|value| value + 12)) }
+        unsafe fn of_nibbles<V: Rows>(nibbles: V) -> V {
+            unsafe { nibbles.look_up(MXFP4_VALUES.map(|value| value + 12)) }
         }
         #[inline(always)]
         unsafe fn scales(p: [*const u8; 4]) -> __m128 {

@@ -1,16 +1,16 @@
-//! Panels: 16 rows of a format, unpacked so that a row is a lane. Where codes share bytes, the bytes of eight rows are
-//! transposed first and unpacked then, which halves the work.
+//! Panels: 16 rows of a format, unpacked so that a row is a lane. Where codes share bytes, the bytes of as many rows as a
+//! register has lanes are transposed first and unpacked then, which halves the work.
 //!
 //! # Safety
 //! As in `blocks.rs`.
 #![allow(clippy::missing_safety_doc, clippy::needless_range_loop)]
 use super::blocks::{Block32, Block256, Bytes, halves, load128};
 use crate::kernels::simd::Factors256;
-use std::arch::x86_64::*;
+use std::{arch::x86_64::*, mem::MaybeUninit};
 
-/// How the vector machines of both widths unpack 16 rows: by the registers of this file in the formats that have them.
+/// How a vector machine unpacks 16 rows: in the formats of this folder by its own registers.
 macro_rules! unpacking {
-    () => {
+    ($V:ty) => {
         #[inline(always)]
         fn prefetch(p: *const u8) {
             // SAFETY: a prefetch reads nothing that the program sees, whatever the address.
@@ -18,17 +18,17 @@ macro_rules! unpacking {
         }
         #[inline(always)]
         unsafe fn codes_256<W: Format256>(blocks: [*const u8; 16], bias: u8, out: *mut [u8; 64]) {
-            with_vector_format!(W::TYPE, K => unsafe { unpack::codes_256::<K>(blocks, bias, out) },
+            with_vector_format!(W::TYPE, K => unsafe { unpack::codes_256::<$V, K>(blocks, bias, out) },
                 unsafe { expanded::codes_256::<Self, W>(blocks, bias, out) })
         }
         #[inline(always)]
         unsafe fn factors_256<W: Format256>(blocks: [*const u8; 16], out: &mut Factors256) {
-            with_vector_format!(W::TYPE, K => unsafe { unpack::factors_256::<K>(blocks, out) },
+            with_vector_format!(W::TYPE, K => unsafe { unpack::factors_256::<$V, K>(blocks, out) },
                 unsafe { expanded::factors_256::<W>(blocks, out) })
         }
         #[inline(always)]
         unsafe fn codes_32<W: Format32>(blocks: [*const u8; 16], n: usize, bias: u8, out: *mut [u8; 64]) {
-            with_format_32!(W::TYPE, K => unsafe { unpack::codes_32::<K>(blocks, n, bias, out) })
+            with_format_32!(W::TYPE, K => unsafe { unpack::codes_32::<$V, K>(blocks, n, bias, out) })
         }
         #[inline(always)]
         unsafe fn factors_32<W: Format32>(blocks: [*const u8; 16], d: &mut [f32; 16], m: &mut [f32; 16]) {
@@ -38,76 +38,283 @@ macro_rules! unpacking {
 }
 pub(super) use unpacking;
 
-/// The rows of eight lanes.
-pub type Eight = [*const u8; 8];
+/// A register with a lane of 32 bits for each of some rows.
+pub trait Rows: Copy {
+    const COUNT: usize;
+    /// 16 bytes of rows 0, 4, 8 and so on.
+    unsafe fn load(rows: &[*const u8], at: usize) -> Self;
+    /// A word of each row.
+    unsafe fn load_words(words: &[u32; 16]) -> Self;
+    unsafe fn store(self, p: *mut u8);
+    /// The f16 numbers in the lower halves of lanes, as f32.
+    unsafe fn store_halves(self, p: *mut f32);
+    unsafe fn splat(byte: u8) -> Self;
+    unsafe fn or(self, other: Self) -> Self;
+    unsafe fn add_bytes(self, other: Self) -> Self;
+    /// `(lanes moved so that bit `from` of a byte becomes bit `to`) & mask` in every byte; the mask holds only bits that
+    /// come from the same byte.
+    unsafe fn bits(self, from: i32, to: i32, mask: u8) -> Self;
+    /// The upper halves of lanes, as lanes.
+    unsafe fn upper_halves(self) -> Self;
+    /// The upper byte of each half lane, as a signed half lane.
+    unsafe fn upper_bytes(self) -> Self;
+    /// The bytes of every four lanes in another order.
+    unsafe fn shuffle(self, order: __m128i) -> Self;
+    /// The values that bytes below 16 stand for.
+    unsafe fn look_up(self, values: [i8; 16]) -> Self;
+    /// 16 in byte `i` if bit `i % 8` of `bits`' bytes is set in the byte that `order` puts there.
+    unsafe fn sixteen_where(self, order: __m128i, bits: u64) -> Self;
+    /// Of every four lanes, the first two and the last two interleaved with those of another register.
+    unsafe fn interleave(self, other: Self) -> [Self; 2];
+    /// The same with halves of the four lanes.
+    unsafe fn interleave_pairs(self, other: Self) -> [Self; 2];
+}
 
-/// Where vectors of 16 lanes lie, of which eight are written.
-#[derive(Clone, Copy)]
-pub struct Lanes(*mut __m256i);
-
-impl Lanes {
-    /// The lower or upper half of the vectors.
+impl Rows for __m256i {
+    const COUNT: usize = 8;
     #[inline(always)]
-    unsafe fn of<T>(vectors: *mut T, half: usize) -> Self {
-        const { assert!(size_of::<T>() == 64) };
-        Self(unsafe { vectors.cast::<__m256i>().add(half) })
+    unsafe fn load(rows: &[*const u8], at: usize) -> Self {
+        unsafe { _mm256_set_m128i(load128(rows[4].add(at)), load128(rows[0].add(at))) }
     }
-    /// Writes lanes of vector `k`.
     #[inline(always)]
-    pub unsafe fn store(self, k: usize, x: __m256i) {
-        unsafe { _mm256_storeu_si256(self.0.add(2 * k), x) }
+    unsafe fn load_words(words: &[u32; 16]) -> Self {
+        unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut u8) {
+        unsafe { _mm256_storeu_si256(p.cast(), self) }
+    }
+    #[inline(always)]
+    unsafe fn store_halves(self, p: *mut f32) {
+        unsafe {
+            let words = _mm256_and_si256(self, _mm256_set1_epi32(0xffff));
+            let packed = _mm256_permute4x64_epi64::<0b00_00_10_00>(_mm256_packus_epi32(words, words));
+            _mm256_storeu_ps(p, _mm256_cvtph_ps(_mm256_castsi256_si128(packed)));
+        }
+    }
+    #[inline(always)]
+    unsafe fn splat(byte: u8) -> Self {
+        unsafe { _mm256_set1_epi8(byte as i8) }
+    }
+    #[inline(always)]
+    unsafe fn or(self, other: Self) -> Self {
+        unsafe { _mm256_or_si256(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn add_bytes(self, other: Self) -> Self {
+        unsafe { _mm256_add_epi8(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn bits(self, from: i32, to: i32, mask: u8) -> Self {
+        unsafe {
+            let moved = if from >= to {
+                _mm256_srl_epi16(self, _mm_cvtsi32_si128(from - to))
+            } else {
+                _mm256_sll_epi16(self, _mm_cvtsi32_si128(to - from))
+            };
+            _mm256_and_si256(moved, Self::splat(mask))
+        }
+    }
+    #[inline(always)]
+    unsafe fn upper_halves(self) -> Self {
+        unsafe { _mm256_srli_epi32::<16>(self) }
+    }
+    #[inline(always)]
+    unsafe fn upper_bytes(self) -> Self {
+        unsafe { _mm256_srai_epi16::<8>(self) }
+    }
+    #[inline(always)]
+    unsafe fn shuffle(self, order: __m128i) -> Self {
+        unsafe { _mm256_shuffle_epi8(self, _mm256_broadcastsi128_si256(order)) }
+    }
+    #[inline(always)]
+    unsafe fn look_up(self, values: [i8; 16]) -> Self {
+        unsafe { _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load128(values.as_ptr().cast())), self) }
+    }
+    #[inline(always)]
+    unsafe fn sixteen_where(self, order: __m128i, bits: u64) -> Self {
+        unsafe {
+            let bits = _mm256_set1_epi64x(bits as i64);
+            let set = _mm256_cmpeq_epi8(_mm256_and_si256(self.shuffle(order), bits), bits);
+            _mm256_and_si256(set, Self::splat(16))
+        }
+    }
+    #[inline(always)]
+    unsafe fn interleave(self, other: Self) -> [Self; 2] {
+        unsafe { [_mm256_unpacklo_epi32(self, other), _mm256_unpackhi_epi32(self, other)] }
+    }
+    #[inline(always)]
+    unsafe fn interleave_pairs(self, other: Self) -> [Self; 2] {
+        unsafe { [_mm256_unpacklo_epi64(self, other), _mm256_unpackhi_epi64(self, other)] }
     }
 }
 
-/// What multiplies the codes of a super-block of eight rows, as [`Factors256`] says.
+impl Rows for __m512i {
+    const COUNT: usize = 16;
+    #[inline(always)]
+    unsafe fn load(rows: &[*const u8], at: usize) -> Self {
+        unsafe {
+            let x = _mm512_castsi128_si512(load128(rows[0].add(at)));
+            let x = _mm512_inserti32x4::<1>(x, load128(rows[4].add(at)));
+            let x = _mm512_inserti32x4::<2>(x, load128(rows[8].add(at)));
+            _mm512_inserti32x4::<3>(x, load128(rows[12].add(at)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_words(words: &[u32; 16]) -> Self {
+        unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut u8) {
+        unsafe { _mm512_storeu_si512(p.cast(), self) }
+    }
+    #[inline(always)]
+    unsafe fn store_halves(self, p: *mut f32) {
+        unsafe { _mm512_storeu_ps(p, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(self))) }
+    }
+    #[inline(always)]
+    unsafe fn splat(byte: u8) -> Self {
+        unsafe { _mm512_set1_epi8(byte as i8) }
+    }
+    #[inline(always)]
+    unsafe fn or(self, other: Self) -> Self {
+        unsafe { _mm512_or_si512(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn add_bytes(self, other: Self) -> Self {
+        unsafe { _mm512_add_epi8(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn bits(self, from: i32, to: i32, mask: u8) -> Self {
+        unsafe {
+            let moved = if from >= to {
+                _mm512_srl_epi16(self, _mm_cvtsi32_si128(from - to))
+            } else {
+                _mm512_sll_epi16(self, _mm_cvtsi32_si128(to - from))
+            };
+            _mm512_and_si512(moved, Self::splat(mask))
+        }
+    }
+    #[inline(always)]
+    unsafe fn upper_halves(self) -> Self {
+        unsafe { _mm512_srli_epi32::<16>(self) }
+    }
+    #[inline(always)]
+    unsafe fn upper_bytes(self) -> Self {
+        unsafe { _mm512_srai_epi16::<8>(self) }
+    }
+    #[inline(always)]
+    unsafe fn shuffle(self, order: __m128i) -> Self {
+        unsafe { _mm512_shuffle_epi8(self, _mm512_broadcast_i32x4(order)) }
+    }
+    #[inline(always)]
+    unsafe fn look_up(self, values: [i8; 16]) -> Self {
+        unsafe { _mm512_shuffle_epi8(_mm512_broadcast_i32x4(load128(values.as_ptr().cast())), self) }
+    }
+    #[inline(always)]
+    unsafe fn sixteen_where(self, order: __m128i, bits: u64) -> Self {
+        unsafe {
+            let set = _mm512_test_epi8_mask(self.shuffle(order), _mm512_set1_epi64(bits as i64));
+            _mm512_maskz_mov_epi8(set, Self::splat(16))
+        }
+    }
+    #[inline(always)]
+    unsafe fn interleave(self, other: Self) -> [Self; 2] {
+        unsafe { [_mm512_unpacklo_epi32(self, other), _mm512_unpackhi_epi32(self, other)] }
+    }
+    #[inline(always)]
+    unsafe fn interleave_pairs(self, other: Self) -> [Self; 2] {
+        unsafe { [_mm512_unpacklo_epi64(self, other), _mm512_unpackhi_epi64(self, other)] }
+    }
+}
+
+/// Where vectors of 16 lanes lie, of which some, those of the rows at hand, are written.
+#[derive(Clone, Copy)]
+pub struct Lanes(*mut u8);
+
+impl Lanes {
+    /// Lanes from `first` on.
+    #[inline(always)]
+    unsafe fn of<T>(vectors: *mut T, first: usize) -> Self {
+        const { assert!(size_of::<T>() == 64) };
+        Self(unsafe { vectors.cast::<u8>().add(4 * first) })
+    }
+    #[inline(always)]
+    unsafe fn from(self, first: usize) -> Self {
+        Self(unsafe { self.0.add(4 * first) })
+    }
+    /// Writes lanes of vector `k`.
+    #[inline(always)]
+    pub unsafe fn store(self, k: usize, x: impl Rows) {
+        unsafe { x.store(self.0.add(64 * k)) }
+    }
+}
+
+/// [`Factors256`], of which the lanes of the rows at hand are written.
 pub struct Factors {
-    pub scales: [__m256i; 8],
-    pub mins: [__m256i; 8],
-    pub d: __m256,
-    pub dmin: __m256,
+    pub scales: Lanes,
+    pub mins: Lanes,
+    pub d: *mut f32,
+    pub dmin: *mut f32,
+}
+
+impl Factors {
+    #[inline(always)]
+    unsafe fn of(all: &mut Factors256, first: usize) -> Self {
+        unsafe {
+            Self {
+                scales: Lanes::of(all.scales.as_mut_ptr(), first),
+                mins: Lanes::of(all.mins.as_mut_ptr(), first),
+                d: all.d.as_mut_ptr().add(first),
+                dmin: all.dmin.as_mut_ptr().add(first),
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn from(&self, first: usize) -> Self {
+        unsafe {
+            Self {
+                scales: self.scales.from(first),
+                mins: self.mins.from(first),
+                d: self.d.add(first),
+                dmin: self.dmin.add(first),
+            }
+        }
+    }
 }
 
 /// [`Simd::codes_256`](crate::kernels::simd::Simd::codes_256).
 #[inline(always)]
-pub unsafe fn codes_256<W: Block256>(blocks: [*const u8; 16], bias: u8, out: *mut [u8; 64]) {
+pub unsafe fn codes_256<V: Rows, W: Block256>(blocks: [*const u8; 16], bias: u8, out: *mut [u8; 64]) {
     unsafe {
-        let bias = _mm256_set1_epi8(bias.wrapping_sub(W::BIAS.unwrap_or(0) as u8) as i8);
-        for half in 0..2 {
-            W::eight_codes(&blocks.as_chunks().0[half], bias, Lanes::of(out, half));
+        let bias = bias.wrapping_sub(W::BIAS.unwrap_or(0) as u8);
+        for first in (0..16).step_by(V::COUNT) {
+            W::codes_of_rows::<V>(&blocks[first..first + V::COUNT], bias, Lanes::of(out, first));
         }
     }
 }
 
 /// [`Simd::factors_256`](crate::kernels::simd::Simd::factors_256).
 #[inline(always)]
-pub unsafe fn factors_256<W: Block256>(blocks: [*const u8; 16], out: &mut Factors256) {
+pub unsafe fn factors_256<V: Rows, W: Block256>(blocks: [*const u8; 16], out: &mut Factors256) {
     unsafe {
-        for half in 0..2 {
-            let Factors { scales, mins, d, dmin } = W::eight_factors(&blocks.as_chunks().0[half]);
-            for j in 0..8 {
-                Lanes::of(out.scales.as_mut_ptr(), half).store(j, scales[j]);
-                if !W::SIGNED {
-                    Lanes::of(out.mins.as_mut_ptr(), half).store(j, mins[j]);
-                }
-            }
-            _mm256_storeu_ps(out.d.as_mut_ptr().add(8 * half), d);
-            _mm256_storeu_ps(out.dmin.as_mut_ptr().add(8 * half), dmin);
+        for first in (0..16).step_by(V::COUNT) {
+            W::factors_of_rows::<V>(&blocks[first..first + V::COUNT], Factors::of(out, first));
         }
     }
 }
 
 /// [`Simd::codes_32`](crate::kernels::simd::Simd::codes_32).
 #[inline(always)]
-pub unsafe fn codes_32<W: Block32>(blocks: [*const u8; 16], n: usize, bias: u8, out: *mut [u8; 64]) {
+pub unsafe fn codes_32<V: Rows, W: Block32>(blocks: [*const u8; 16], n: usize, bias: u8, out: *mut [u8; 64]) {
     unsafe {
         let stored = if W::SIGNED { 0 } else { W::BIAS };
-        let bias = _mm256_set1_epi8(bias.wrapping_sub(stored) as i8);
-        for half in 0..2 {
-            let rows: &Eight = &blocks.as_chunks().0[half];
+        let bias = V::splat(bias.wrapping_sub(stored));
+        for first in (0..16).step_by(V::COUNT) {
             for j in 0..n {
-                let codes = W::eight_codes(rows, j * W::BYTES);
+                let codes = W::codes_of_rows::<V>(&blocks[first..first + V::COUNT], j * W::BYTES);
                 for k in 0..8 {
-                    Lanes::of(out, half).store(8 * j + k, _mm256_add_epi8(codes[k], bias));
+                    Lanes::of(out, first).store(8 * j + k, codes[k].add_bytes(bias));
                 }
             }
         }
@@ -133,75 +340,104 @@ pub trait Bytewise: Block256 {
     /// Where the first piece is, and how many follow each other.
     const PIECES: (usize, usize);
     /// [`Block256::codes`].
-    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [__m256i; 2];
+    unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [B::V; 2];
 }
 
-/// The words at one place of the pieces of eight rows.
+/// The words at one place of the pieces of some rows.
 #[derive(Clone, Copy)]
-struct Words<'a> {
-    pieces: &'a [[__m256i; 8]],
+struct Words<'a, V> {
+    pieces: &'a [[V; 8]],
     first: usize,
     word: usize,
 }
 
-impl Bytes for Words<'_> {
+impl<V: Rows> Bytes for Words<'_, V> {
+    type V = V;
     #[inline(always)]
-    unsafe fn at(self, offset: usize) -> __m256i {
+    unsafe fn at(self, offset: usize) -> V {
         unsafe { self.pieces.get_unchecked((offset - self.first) / 32)[self.word] }
     }
 }
 
-/// [`Block256::eight_codes`] where bytes may be transposed before they are unpacked.
+/// [`Block256::codes_of_rows`] where bytes may be transposed before they are unpacked.
 #[inline(always)]
-pub unsafe fn by_words<W: Bytewise>(rows: &Eight, bias: __m256i, out: Lanes) {
+pub unsafe fn by_words<V: Rows, W: Bytewise>(rows: &[*const u8], bias: u8, out: Lanes) {
     unsafe {
         let (first, n) = W::PIECES;
-        let mut pieces = [[_mm256_setzero_si256(); 8]; 6];
+        let bias = V::splat(bias);
+        // Only the first `n` are used: to fill them all would take a twentieth of the time.
+        let mut pieces = [const { MaybeUninit::<[V; 8]>::uninit() }; 6];
         for i in 0..n {
-            pieces[i] = eight_words(rows, first + 32 * i);
+            pieces[i].write(eight_words(rows, first + 32 * i));
         }
+        let pieces = std::slice::from_raw_parts(pieces.as_ptr().cast::<[V; 8]>(), n);
         for i in 0..4 {
             for word in 0..8 {
-                let [low, high] = W::from_bytes(Words { pieces: &pieces[..n], first, word }, i);
-                out.store(16 * i + word, _mm256_add_epi8(low, bias));
-                out.store(16 * i + 8 + word, _mm256_add_epi8(high, bias));
+                let [low, high] = W::from_bytes(Words { pieces, first, word }, i);
+                out.store(16 * i + word, low.add_bytes(bias));
+                out.store(16 * i + 8 + word, high.add_bytes(bias));
             }
         }
     }
 }
 
-/// [`Block256::eight_codes`] where each row is unpacked for itself.
+/// [`Block256::codes_of_rows`] where each row is unpacked for itself.
 #[inline(always)]
-pub unsafe fn by_rows<W: Block256>(rows: &Eight, bias: __m256i, out: Lanes) {
+pub unsafe fn by_rows<W: Block256>(rows: &[*const u8], bias: u8, out: Lanes) {
     unsafe {
-        for i in 0..4 {
-            let mut codes = [[_mm256_setzero_si256(); 8]; 2];
-            for r in 0..8 {
-                [codes[0][r], codes[1][r]] = W::codes(rows[r], i);
-            }
-            for half in 0..2 {
-                let words = transposed(codes[half]);
-                for k in 0..8 {
-                    out.store(16 * i + 8 * half + k, _mm256_add_epi8(words[k], bias));
+        for first in (0..rows.len()).step_by(8) {
+            let out = out.from(first);
+            for i in 0..4 {
+                let mut codes = [[_mm256_setzero_si256(); 8]; 2];
+                for r in 0..8 {
+                    [codes[0][r], codes[1][r]] = W::codes(rows[first + r], i);
+                }
+                for half in 0..2 {
+                    let words = transposed(codes[half]);
+                    for k in 0..8 {
+                        out.store(16 * i + 8 * half + k, words[k].add_bytes(Rows::splat(bias)));
+                    }
                 }
             }
         }
     }
 }
 
-/// [`Block256::eight_factors`] from [`Block256::scales`].
+/// [`Block256::factors_of_rows`] from [`Block256::scales`].
 #[inline(always)]
-pub unsafe fn factors_by_rows<W: Block256>(rows: &Eight) -> Factors {
+pub unsafe fn factors_by_rows<W: Block256>(rows: &[*const u8], out: Factors) {
     unsafe {
-        let (mut scales, mut mins) = ([_mm256_setzero_si256(); 8], [_mm256_setzero_si256(); 8]);
-        for r in (0..8).step_by(2) {
-            let pair = W::scales([rows[r], rows[r + 1]]);
-            for i in 0..2 {
-                [scales[r + i], mins[r + i]] = pair[i];
+        for first in (0..rows.len()).step_by(8) {
+            let out = out.from(first);
+            let (mut scales, mut mins) = ([_mm256_setzero_si256(); 8], [_mm256_setzero_si256(); 8]);
+            for r in (0..8).step_by(2) {
+                let pair = W::scales([rows[first + r], rows[first + r + 1]]);
+                for i in 0..2 {
+                    [scales[r + i], mins[r + i]] = pair[i];
+                }
+            }
+            let (scales, mins) = (pairs(scales), pairs(mins));
+            for j in 0..8 {
+                out.scales.store(j, scales[j]);
+                if !W::SIGNED {
+                    out.mins.store(j, mins[j]);
+                }
             }
         }
-        let [d, dmin] = W::eight_d(rows);
-        Factors { scales: pairs(scales), mins: pairs(mins), d, dmin }
+        d_by_rows::<W>(rows, out);
+    }
+}
+
+/// `d` and `dmin` of some rows.
+#[inline(always)]
+pub unsafe fn d_by_rows<W: Block256>(rows: &[*const u8], out: Factors) {
+    unsafe {
+        for (i, &four) in rows.as_chunks::<4>().0.iter().enumerate() {
+            _mm_storeu_ps(out.d.add(4 * i), W::d(four));
+            if !W::SIGNED {
+                _mm_storeu_ps(out.dmin.add(4 * i), W::dmin(four));
+            }
+        }
     }
 }
 
@@ -218,30 +454,24 @@ unsafe fn pairs(mut rows: [__m256i; 8]) -> [__m256i; 8] {
     }
 }
 
-/// Four words of each of eight rows.
+/// Four words of each row.
 #[inline(always)]
-pub unsafe fn four_words(rows: &Eight, at: usize) -> [__m256i; 4] {
+pub unsafe fn four_words<V: Rows>(rows: &[*const u8], at: usize) -> [V; 4] {
     unsafe {
-        // Rows r and r + 4 side by side, so that no shuffle has to cross the halves of a register.
-        let mut v = [_mm256_setzero_si256(); 4];
+        // Every fourth row side by side, so that no shuffle has to cross the quarters of a register.
+        let mut v = [V::splat(0); 4];
         for r in 0..4 {
-            let low = _mm256_castsi128_si256(load128(rows[r].add(at)));
-            v[r] = _mm256_inserti128_si256::<1>(low, load128(rows[r + 4].add(at)));
+            v[r] = V::load(&rows[r..], at);
         }
-        let (a, b) = (_mm256_unpacklo_epi32(v[0], v[1]), _mm256_unpackhi_epi32(v[0], v[1]));
-        let (c, d) = (_mm256_unpacklo_epi32(v[2], v[3]), _mm256_unpackhi_epi32(v[2], v[3]));
-        [
-            _mm256_unpacklo_epi64(a, c),
-            _mm256_unpackhi_epi64(a, c),
-            _mm256_unpacklo_epi64(b, d),
-            _mm256_unpackhi_epi64(b, d),
-        ]
+        let ([a, b], [c, d]) = (v[0].interleave(v[1]), v[2].interleave(v[3]));
+        let ([first, second], [third, fourth]) = (a.interleave_pairs(c), b.interleave_pairs(d));
+        [first, second, third, fourth]
     }
 }
 
-/// Eight words of each of eight rows.
+/// Eight words of each row.
 #[inline(always)]
-pub unsafe fn eight_words(rows: &Eight, at: usize) -> [__m256i; 8] {
+pub unsafe fn eight_words<V: Rows>(rows: &[*const u8], at: usize) -> [V; 8] {
     unsafe {
         let ([a, b, c, d], [e, f, g, h]) = (four_words(rows, at), four_words(rows, at + 16));
         [a, b, c, d, e, f, g, h]
