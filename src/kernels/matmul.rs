@@ -203,20 +203,26 @@ impl Phase for Prepare<'_> {
         let groups = cols.div_ceil(256);
         let range = self.inputs.tokens_of(chunk);
         let n = range.len();
-        let normed = lane.rows.get::<f32>(n * cols);
-        for (i, token) in range.clone().enumerate() {
-            let from = self.rows.map_or(token, |rows| rows[token] as usize) * cols;
+        let all = range.start * cols..range.end * cols;
+        let normed: &[f32] = if self.norm.is_none() && self.rows.is_none() {
             // SAFETY: the phase before wrote the source, and this one only reads it.
-            let x = unsafe { self.source.read(from..from + cols) };
-            let out = &mut normed[i * cols..(i + 1) * cols];
-            match self.norm {
-                Some(norm) => norm.apply(self.tier, x, out),
-                None => out.copy_from_slice(x),
+            unsafe { self.source.read(all.clone()) }
+        } else {
+            let normed = lane.rows.get::<f32>(n * cols);
+            for (token, out) in range.clone().zip(normed.chunks_mut(cols)) {
+                let from = self.rows.map_or(token, |rows| rows[token] as usize) * cols;
+                // SAFETY: as above.
+                let x = unsafe { self.source.read(from..from + cols) };
+                match self.norm {
+                    Some(norm) => norm.apply(self.tier, x, out),
+                    None => out.copy_from_slice(x),
+                }
             }
-        }
+            normed
+        };
         if needs.plain {
             // SAFETY: these tokens are this chunk's.
-            unsafe { self.inputs.plain.write(range.start * cols..range.end * cols) }.copy_from_slice(normed);
+            unsafe { self.inputs.plain.write(all) }.copy_from_slice(normed);
         }
         if needs.a256 {
             // SAFETY (both): these tokens, or this tile, are this chunk's; the tier fits the processor.

@@ -61,6 +61,15 @@ pub trait Simd: Copy + 'static {
     unsafe fn exp2i(n: Self::F) -> Self::F;
     /// The fixed tree: lane i + lane i+8, then +4, +2, +1.
     unsafe fn sum(a: Self::F) -> f32;
+    /// Lane `i`: [`Simd::sum`] of vector `i`.
+    #[inline(always)]
+    unsafe fn sum_each(v: &[Self::F; 16]) -> Self::F {
+        let mut sums = [0.0; 16];
+        for (sum, &x) in sums.iter_mut().zip(v) {
+            *sum = unsafe { Self::sum(x) };
+        }
+        unsafe { Self::load(sums.as_ptr()) }
+    }
     /// By [`Simd::max`] over the same tree.
     unsafe fn max_lane(a: Self::F) -> f32;
 

@@ -7,7 +7,7 @@ use crate::{
         },
         simd::Simd,
     },
-    quant::{Act32x8, Act256, SMALLEST_AMAX, STEPS, TOPS},
+    quant::{Act32x8, Act256, SMALLEST_AMAX, STEPS, TOPS, quantize_block},
 };
 
 /// See [`scalar::exp`].
@@ -259,37 +259,79 @@ pub unsafe fn quantize_256<S: Simd>(row: &[f32], out: &mut [Act256]) {
     }
 }
 
+/// Blocks of 32 that are quantised together.
+const BLOCKS: usize = 4;
+
 #[inline(always)]
 pub unsafe fn quantize_32<S: Simd>(row: &[f32], out: &mut [Act32x8]) {
     unsafe {
         for (x, out) in row.chunks(256).zip(out) {
             *out = Act32x8::ZERO;
-            for b in 0..x.len() / 32 {
-                let block = x.as_ptr().add(32 * b);
-                let (amax, finite) = magnitude::<S>(block, 32);
-                if !finite || amax < SMALLEST_AMAX {
-                    out.d[b] = if finite { 0.0 } else { f32::NAN };
-                    continue;
-                }
-                let x = [S::load(block), S::load(block.add(16))];
-                let (mut best, mut chosen) = (0.0, [S::isplat(0); 2]);
-                for top in TOPS {
-                    let inverse = S::splat(top / amax);
-                    let scaled = [S::mul(x[0], inverse), S::mul(x[1], inverse)];
-                    let codes = [codes::<S>(scaled[0]), codes::<S>(scaled[1])];
-                    let q = [S::to_int(codes[0]), S::to_int(codes[1])];
-                    let fit = S::sum(S::fma(scaled[1], codes[1], S::mul(scaled[0], codes[0])));
-                    let squares = S::isum(S::iadd(S::imul(q[0], q[0]), S::imul(q[1], q[1]))) as f32;
-                    let explained = (fit / top) * (fit / top) / squares;
-                    if explained > best {
-                        (best, chosen) = (explained, q);
-                        out.d[b] = (amax / top) * (fit / squares);
+            for (i, x) in x.chunks(32 * BLOCKS).enumerate() {
+                let first = BLOCKS * i;
+                if x.len() < 32 * BLOCKS || !quantize_ordinary::<S>(x.as_ptr(), out, first) {
+                    for (b, x) in x.as_chunks::<32>().0.iter().enumerate() {
+                        let q = &mut out.q.as_chunks_mut::<32>().0[first + b];
+                        out.d[first + b] = quantize_block(x, q);
+                        out.sums[first + b] = q.iter().map(|&q| i32::from(q)).sum();
                     }
                 }
-                S::store_bytes(out.q.as_mut_ptr().add(32 * b), chosen[0]);
-                S::store_bytes(out.q.as_mut_ptr().add(32 * b + 16), chosen[1]);
-                out.sums[b] = S::isum(S::iadd(chosen[0], chosen[1]));
             }
         }
+    }
+}
+
+/// Blocks from `first` on; `false`, and nothing is written, if one of them is special.
+#[inline(always)]
+unsafe fn quantize_ordinary<S: Simd>(x: *const f32, out: &mut Act32x8, first: usize) -> bool {
+    unsafe {
+        // What belongs to block `b` and the scale `TOPS[i]` is in lane 4 b + i.
+        const { assert!(TOPS.len() * BLOCKS == 16) };
+        let mut amax = [0.0; 16];
+        for b in 0..BLOCKS {
+            let (largest, finite) = magnitude::<S>(x.add(32 * b), 32);
+            if !finite || largest < SMALLEST_AMAX {
+                return false;
+            }
+            amax[4 * b..4 * b + 4].fill(largest);
+        }
+        let (amax, top) = (S::load(amax.as_ptr()), S::load([TOPS; BLOCKS].as_flattened().as_ptr()));
+        let mut inverse = [0.0; 16];
+        S::store(inverse.as_mut_ptr(), S::div(top, amax));
+        let (mut fits, mut squares) = ([S::splat(0.0); 16], [S::splat(0.0); 16]);
+        for b in 0..BLOCKS {
+            let x = [S::load(x.add(32 * b)), S::load(x.add(32 * b + 16))];
+            for lane in 4 * b..4 * b + 4 {
+                let inverse = S::splat(inverse[lane]);
+                let scaled = [S::mul(x[0], inverse), S::mul(x[1], inverse)];
+                // No element is larger than the largest, so none has to be clamped.
+                let codes = [S::round(scaled[0]), S::round(scaled[1])];
+                fits[lane] = S::fma(scaled[1], codes[1], S::mul(scaled[0], codes[0]));
+                // Whole numbers below 2^24: exact in any order.
+                squares[lane] = S::fma(codes[1], codes[1], S::mul(codes[0], codes[0]));
+            }
+        }
+        let (fit, squares) = (S::sum_each(&fits), S::sum_each(&squares));
+        let part = S::div(fit, top);
+        let (mut explained, mut d) = ([0.0; 16], [0.0; 16]);
+        S::store(explained.as_mut_ptr(), S::div(S::mul(part, part), squares));
+        S::store(d.as_mut_ptr(), S::mul(S::div(amax, top), S::div(fit, squares)));
+        for b in 0..BLOCKS {
+            let (mut best, mut chosen) = (0.0, 4 * b);
+            for lane in 4 * b..4 * b + 4 {
+                if explained[lane] > best {
+                    (best, chosen) = (explained[lane], lane);
+                }
+            }
+            out.d[first + b] = d[chosen];
+            let inverse = S::splat(inverse[chosen]);
+            let (low, high) = (S::load(x.add(32 * b)), S::load(x.add(32 * b + 16)));
+            let q = [S::to_int(S::mul(low, inverse)), S::to_int(S::mul(high, inverse))];
+            let at = out.q.as_mut_ptr().add(32 * (first + b));
+            S::store_bytes(at, q[0]);
+            S::store_bytes(at.add(16), q[1]);
+            out.sums[first + b] = S::isum(S::iadd(q[0], q[1]));
+        }
+        true
     }
 }

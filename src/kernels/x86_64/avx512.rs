@@ -96,6 +96,39 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn sum_each(v: &[__m512; 16]) -> __m512 {
+        unsafe {
+            // A level of the tree for two vectors at a time, whose results share a register from then on. Which of them
+            // are put together decides where each ends up.
+            let mut eights = [_mm512_setzero_ps(); 8];
+            for i in 0..8 {
+                let (a, b) = (v[i], v[i + 8]);
+                let (low, high) = (_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
+                eights[i] = _mm512_add_ps(low, high);
+            }
+            let mut fours = [_mm512_setzero_ps(); 4];
+            for i in 0..4 {
+                let (a, b) = (eights[i], eights[i + 4]);
+                let (low, high) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+                fours[i] = _mm512_add_ps(low, high);
+            }
+            // Quarters now are of the vectors i, i + 8, i + 4 and i + 12.
+            let mut twos = [_mm512_setzero_ps(); 2];
+            for i in 0..2 {
+                let (a, b) = (_mm512_castps_pd(fours[i]), _mm512_castps_pd(fours[i + 2]));
+                let (low, high) = (_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
+                twos[i] = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+            }
+            let (low, high) = (
+                _mm512_shuffle_ps::<0b10_00_10_00>(twos[0], twos[1]),
+                _mm512_shuffle_ps::<0b11_01_11_01>(twos[0], twos[1]),
+            );
+            // Lanes of a quarter: the vectors 0, 2, 1 and 3 after its first.
+            let order = _mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15);
+            _mm512_permutexvar_ps(order, _mm512_add_ps(low, high))
+        }
+    }
+    #[inline(always)]
     unsafe fn max_lane(a: __m512) -> f32 {
         unsafe {
             let b = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
