@@ -8,7 +8,7 @@ use crate::{
 use std::sync::Arc;
 
 /// Rows that are computed at once: bounds the memory of a call, changes no result.
-const ROWS_AT_ONCE: usize = 252;
+const ROWS_AT_ONCE: usize = super::plan::ROWS;
 
 /// `[n, embedding_length]`: the embedding rows of `tokens`. Only those rows are dequantised.
 pub fn embed_tokens(model: &Arc<Loaded>, tokens: &[u32]) -> Result<Vec<f32>, Error> {

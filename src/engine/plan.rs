@@ -7,8 +7,8 @@ use crate::cache::Budget;
 use std::time::Duration;
 
 /// Rows of a step: many enough that unpacking the weights costs little, few enough that nobody waits long for its end.
-/// A multiple of the kernels' tile, as are the others.
-pub const ROWS: usize = 36 * TILE;
+/// A multiple of the kernels' tile, as are the others; two steps read a prompt of 512.
+pub const ROWS: usize = 37 * TILE;
 const TILE: usize = 7;
 /// A prompt gets at least these, however slow they are.
 const FEWEST_ALONE: usize = 12 * TILE;

@@ -475,7 +475,7 @@ impl<'a> Matmul<'a> {
 }
 
 /// Tiles that are computed together, so that their activations stay in the second-level cache.
-const TILES_TOGETHER: usize = 36;
+const TILES_TOGETHER: usize = 37;
 
 impl Phase for Matmul<'_> {
     fn chunks(&self) -> usize {
