@@ -353,11 +353,13 @@ impl<'a> Matmul<'a> {
                     part.gate.is_none_or(|g| (g.weight.rows, g.weight.cols) == (part.weight.rows, part.weight.cols))
                 );
                 assert!(part.bias.is_none_or(|b| b.len() == part.weight.rows));
-                let rows = if inputs.tiled && part.weight.activation() != Activation::F32 {
+                let plain = part.weight.activation() == Activation::F32;
+                let rows = if inputs.tiled && !plain {
                     GROUP_ROWS
+                } else if plain && inputs.tokens > float::TOKENS {
+                    float::ROWS
                 } else {
-                    let tokens = if part.weight.activation() == Activation::F32 { inputs.tokens } else { 1 };
-                    (CHUNK_BYTES / part.weight.row_bytes() / tokens.max(1)).clamp(4, 256).next_multiple_of(4)
+                    (CHUNK_BYTES / part.weight.row_bytes()).clamp(4, 256).next_multiple_of(4)
                 };
                 chunks += part.weight.rows.div_ceil(rows);
                 (rows, chunks)

@@ -1,12 +1,86 @@
 //! Matrices of plain numbers, or of blocks that become such: dot products in sixteen lanes (see `scalar.rs`).
-use crate::{gguf::TensorType, kernels::simd::Simd};
+use crate::{
+    gguf::TensorType,
+    kernels::{formats::with_count, simd::Simd},
+    quant::{bf16_to_f32, f16_to_f32},
+};
+use std::marker::PhantomData;
 
-/// Rows and tokens that the inner loop keeps in registers.
-const ROWS: usize = 4;
-const TOKENS: usize = 6;
+/// Rows that meet the same tokens one after the other, so that the tokens are read once for all of them.
+pub const ROWS: usize = 16;
+/// Tokens that the inner loop keeps in registers, at most.
+pub const TOKENS: usize = 6;
+/// Columns of these rows and tokens that fit the first-level cache.
+const COLUMNS: usize = 1024;
+
+/// How numbers are stored.
+trait Plain: Copy {
+    const BYTES: usize;
+    unsafe fn load<S: Simd>(p: *const u8) -> S::F;
+    unsafe fn one(p: *const u8) -> f32;
+}
+
+#[derive(Clone, Copy)]
+struct F32;
+impl Plain for F32 {
+    const BYTES: usize = 4;
+    #[inline(always)]
+    unsafe fn load<S: Simd>(p: *const u8) -> S::F {
+        unsafe { S::load(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn one(p: *const u8) -> f32 {
+        unsafe { p.cast::<f32>().read_unaligned() }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct F16;
+impl Plain for F16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    unsafe fn load<S: Simd>(p: *const u8) -> S::F {
+        unsafe { S::from_f16(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn one(p: *const u8) -> f32 {
+        f16_to_f32(unsafe { p.cast::<u16>().read_unaligned() })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Bf16;
+impl Plain for Bf16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    unsafe fn load<S: Simd>(p: *const u8) -> S::F {
+        unsafe { S::from_bf16(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn one(p: *const u8) -> f32 {
+        bf16_to_f32(unsafe { p.cast::<u16>().read_unaligned() })
+    }
+}
+
+/// Rows of numbers stored in one way.
+#[derive(Clone, Copy)]
+struct Matrix<P> {
+    data: *const u8,
+    cols: usize,
+    stored: PhantomData<P>,
+}
+
+/// Some tokens, `cols` numbers each, and where their products go: `out[t * stride + r]`.
+#[derive(Clone, Copy)]
+struct Tokens {
+    x: *const f32,
+    count: usize,
+    out: *mut f32,
+    stride: usize,
+}
 
 /// `out[t * stride + r]` = row `r` times token `t`; the tokens' numbers lie `cols` apart from `x` on.
-/// `scratch` has room for `ROWS * cols` numbers ([`scratch_len`]).
+/// `scratch` has room for [`scratch_len`] numbers.
 #[inline(always)]
 pub unsafe fn rows<S: Simd>(
     ty: TensorType,
@@ -23,40 +97,25 @@ pub unsafe fn rows<S: Simd>(
         let row_bytes = cols / ty.block_len() * ty.block_bytes();
         for first in (0..rows).step_by(ROWS) {
             let n = ROWS.min(rows - first);
-            for i in 0..n {
-                widen::<S>(ty, weights.add((first + i) * row_bytes), cols, scratch.add(i * cols));
-            }
-            for token in (0..tokens).step_by(TOKENS) {
-                let x = x.add(token * cols);
-                let out = out.add(token * stride + first);
-                match (n == ROWS, TOKENS.min(tokens - token)) {
-                    (true, TOKENS) => full::<S>(scratch, cols, x, out, stride),
-                    (true, 1) => tile::<S, ROWS, 1>(scratch, cols, x, out, stride),
-                    (_, count) => {
-                        for t in 0..count {
-                            for r in 0..n {
-                                let (w, x) = (scratch.add(r * cols), x.add(t * cols));
-                                tile::<S, 1, 1>(w, cols, x, out.add(t * stride + r), stride);
-                            }
+            let data = weights.add(first * row_bytes);
+            let tokens = Tokens { x, count: tokens, out: out.add(first), stride };
+            match ty {
+                TensorType::F32 => Matrix::<F32>::of(data, cols).times::<S>(n, tokens),
+                // Widened once for many tokens, not for few.
+                TensorType::F16 if tokens.count <= TOKENS => Matrix::<F16>::of(data, cols).times::<S>(n, tokens),
+                TensorType::BF16 if tokens.count <= TOKENS => Matrix::<Bf16>::of(data, cols).times::<S>(n, tokens),
+                _ => {
+                    match ty {
+                        TensorType::F16 => Matrix::<F16>::of(data, cols).widen::<S>(n, scratch),
+                        TensorType::BF16 => Matrix::<Bf16>::of(data, cols).widen::<S>(n, scratch),
+                        _ => {
+                            let bytes = std::slice::from_raw_parts(data, n * row_bytes);
+                            crate::quant::for_each_weight(ty, bytes, |i, weight| *scratch.add(i) = weight);
                         }
                     }
+                    Matrix::<F32>::of(scratch.cast(), cols).times::<S>(n, tokens);
                 }
             }
-        }
-    }
-}
-
-/// `ROWS` rows times `TOKENS` tokens, in quarters where the registers do not hold all sums.
-#[inline(always)]
-unsafe fn full<S: Simd>(w: *const f32, cols: usize, x: *const f32, out: *mut f32, stride: usize) {
-    unsafe {
-        if const { S::REGISTERS >= 32 } {
-            return tile::<S, ROWS, TOKENS>(w, cols, x, out, stride);
-        }
-        const R: usize = ROWS / 2;
-        const T: usize = TOKENS / 2;
-        for (r, t) in [(0, 0), (R, 0), (0, T), (R, T)] {
-            tile::<S, R, T>(w.add(r * cols), cols, x.add(t * cols), out.add(t * stride + r), stride);
         }
     }
 }
@@ -65,62 +124,124 @@ pub fn scratch_len(cols: usize) -> usize {
     ROWS * cols
 }
 
-/// A row as `f32`.
-#[inline(always)]
-unsafe fn widen<S: Simd>(ty: TensorType, row: *const u8, cols: usize, out: *mut f32) {
-    unsafe {
-        let (blocks, size) = (cols / ty.block_len(), ty.block_bytes());
-        // How many numbers an instruction reads.
-        let whole = if ty.block_len() == 1 { cols / 16 * 16 } else { 0 };
-        for k in (0..whole).step_by(16) {
-            let p = row.add(k * size);
-            let x = match ty {
-                TensorType::F32 => S::load(p.cast()),
-                TensorType::F16 => S::from_f16(p.cast()),
-                _ => S::from_bf16(p.cast()),
-            };
-            S::store(out.add(k), x);
-        }
-        let tail = std::slice::from_raw_parts(row.add(whole * size), (blocks - whole) * size);
-        crate::quant::for_each_weight(ty, tail, |i, weight| *out.add(whole + i) = weight);
+impl<P: Plain> Matrix<P> {
+    #[inline(always)]
+    fn of(data: *const u8, cols: usize) -> Self {
+        Self { data, cols, stored: PhantomData }
     }
-}
 
-#[inline(always)]
-unsafe fn tile<S: Simd, const R: usize, const T: usize>(
-    w: *const f32,
-    cols: usize,
-    x: *const f32,
-    out: *mut f32,
-    stride: usize,
-) {
-    unsafe {
-        let mut acc = [[S::splat(0.0); T]; R];
-        let whole = cols / 16 * 16;
-        for k in (0..whole).step_by(16) {
-            let mut wv = [S::load(w.add(k)); R];
-            for r in 1..R {
-                wv[r] = S::load(w.add(r * cols + k));
+    #[inline(always)]
+    unsafe fn at(&self, row: usize, column: usize) -> *const u8 {
+        unsafe { self.data.add((row * self.cols + column) * P::BYTES) }
+    }
+
+    #[inline(always)]
+    unsafe fn widen<S: Simd>(self, rows: usize, out: *mut f32) {
+        unsafe {
+            let (n, whole) = (rows * self.cols, rows * self.cols / 16 * 16);
+            for i in (0..whole).step_by(16) {
+                S::store(out.add(i), P::load::<S>(self.at(0, i)));
             }
-            for t in 0..T {
-                let xv = S::load(x.add(t * cols + k));
-                for r in 0..R {
-                    acc[r][t] = S::fma(wv[r], xv, acc[r][t]);
+            for i in whole..n {
+                *out.add(i) = P::one(self.at(0, i));
+            }
+        }
+    }
+
+    /// Up to [`ROWS`] rows.
+    #[inline(always)]
+    unsafe fn times<S: Simd>(self, rows: usize, tokens: Tokens) {
+        unsafe {
+            let most = if const { S::REGISTERS >= 32 } { TOKENS } else { TOKENS / 2 };
+            let tiles = tokens.count.div_ceil(most);
+            for i in 0..tiles {
+                let (from, to) = (i * tokens.count / tiles, (i + 1) * tokens.count / tiles);
+                let x = tokens.x.add(from * self.cols);
+                let out = tokens.out.add(from * tokens.stride);
+                if const { S::REGISTERS >= 32 } {
+                    with_count!([1 2 3 4 5 6] to - from, T => self.tile::<S, 4, T>(rows, x, out, tokens.stride));
+                } else {
+                    with_count!([1 2 3] to - from, T => self.tile::<S, 2, T>(rows, x, out, tokens.stride));
                 }
             }
         }
-        for r in 0..R {
-            for t in 0..T {
-                let mut lanes = acc[r][t];
-                if whole < cols {
-                    let mut array = [0.0f32; 16];
-                    S::store(array.as_mut_ptr(), lanes);
-                    for k in whole..cols {
-                        array[k - whole] = (*w.add(r * cols + k)).mul_add(*x.add(t * cols + k), array[k - whole]);
-                    }
-                    lanes = S::load(array.as_ptr());
+    }
+
+    /// The rows, `R` at a time, times `T` tokens.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const R: usize, const T: usize>(
+        self,
+        rows: usize,
+        x: *const f32,
+        out: *mut f32,
+        stride: usize,
+    ) {
+        unsafe {
+            // Sixteen sums for each product, kept from one run of columns to the next.
+            let mut lanes = [[[0.0f32; 16]; T]; ROWS];
+            let whole = self.cols / 16 * 16;
+            for from in (0..whole).step_by(COLUMNS) {
+                let columns = from..whole.min(from + COLUMNS);
+                let in_groups = rows / R * R;
+                for r in (0..in_groups).step_by(R) {
+                    self.add::<S, R, T>(r, columns.clone(), x, &mut lanes[r..r + R]);
                 }
-                *out.add(t * stride + r) = S::sum(lanes);
+                for r in in_groups..rows {
+                    self.add::<S, 1, T>(r, columns.clone(), x, &mut lanes[r..r + 1]);
+                }
+            }
+            for (r, lanes) in lanes[..rows].iter_mut().enumerate() {
+                for (t, lanes) in lanes.iter_mut().enumerate() {
+                    for k in whole..self.cols {
+                        let lane = &mut lanes[k - whole];
+                        *lane = P::one(self.at(r, k)).mul_add(*x.add(t * self.cols + k), *lane);
+                    }
+                    *out.add(t * stride + r) = S::sum(S::load(lanes.as_ptr()));
+                }
+            }
+        }
+    }
+
+    /// Adds the products of some columns, whole vectors of them, of `R` rows from `first` on.
+    #[inline(always)]
+    unsafe fn add<S: Simd, const R: usize, const T: usize>(
+        self,
+        first: usize,
+        columns: std::ops::Range<usize>,
+        x: *const f32,
+        lanes: &mut [[[f32; 16]; T]],
+    ) {
+        unsafe {
+            let mut acc = [[S::splat(0.0); T]; R];
+            for r in 0..R {
+                for t in 0..T {
+                    acc[r][t] = S::load(lanes[r][t].as_ptr());
+                }
+            }
+            // The rows that come next, in the order in which they lie.
+            let mut ahead = self.at(first + R, 0).wrapping_add(R * columns.start * P::BYTES);
+            for k in columns.step_by(16) {
+                if T <= 2 {
+                    for line in 0..(R * 16 * P::BYTES).div_ceil(64) {
+                        S::prefetch(ahead.wrapping_add(64 * line));
+                    }
+                    ahead = ahead.wrapping_add(R * 16 * P::BYTES);
+                }
+                let mut w = [S::splat(0.0); R];
+                for r in 0..R {
+                    w[r] = P::load::<S>(self.at(first + r, k));
+                }
+                for t in 0..T {
+                    let x = S::load(x.add(t * self.cols + k));
+                    for r in 0..R {
+                        acc[r][t] = S::fma(w[r], x, acc[r][t]);
+                    }
+                }
+            }
+            for r in 0..R {
+                for t in 0..T {
+                    S::store(lanes[r][t].as_mut_ptr(), acc[r][t]);
+                }
             }
         }
     }
