@@ -6,6 +6,7 @@ use crate::{
 
 /// A format with super-blocks of 256 elements.
 pub trait Format256 {
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     const TYPE: TensorType;
     const BYTES: usize;
     /// Codes are centred around zero (and there are no minima); otherwise they are 0..=31 and there are minima.
@@ -21,6 +22,7 @@ pub trait Format256 {
 
 /// A format with blocks of 32 elements.
 pub trait Format32 {
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     const TYPE: TensorType;
     const BYTES: usize;
     const HAS_MIN: bool;

@@ -102,6 +102,21 @@ pub trait Simd: Copy + 'static {
     const TILED_FROM: usize = TILE + 1;
     /// Adds, per lane, the products of four weight codes (see [`Simd::FLIP`]) with four signed bytes.
     unsafe fn dot_bytes(acc: Self::I, weights: Self::B, activations: Self::B) -> Self::I;
+    /// Whether products are of matrices: of two rows and two tokens at a time, over two words.
+    const PAIRS: bool = false;
+    /// Makes two words of a panel what [`Simd::pair_dot`] takes.
+    unsafe fn pair_codes(_words: *mut [u8; 64]) {
+        unreachable!("no products of pairs")
+    }
+    /// Adds the products of two words of a panel with two words of two tokens each, `words[k][t]`. Which lane of the sums is
+    /// whose, [`Simd::unpair`] knows.
+    unsafe fn pair_dot(_acc: [Self::I; 2], _codes: *const [u8; 64], _words: [*const i32; 2]) -> [Self::I; 2] {
+        unreachable!("no products of pairs")
+    }
+    /// The sums of each token.
+    unsafe fn unpair(_acc: [Self::I; 2]) -> [Self::I; 2] {
+        unreachable!("no products of pairs")
+    }
     /// `out[i]` gets word `i` of each of the 16 rows: a 16 × 16 transposition of 32-bit words.
     unsafe fn transpose(rows: [*const u8; 16], out: *mut [u8; 64]);
 

@@ -71,7 +71,7 @@ pub fn tier() -> &'static Tier {
 }
 
 /// The tier that the environment variable `REALM_ISA` names, the best one if it is empty or not set. Names, best first:
-/// `avx512-vnni`, `avx512`, `avx2-vnni`, `avx2` (x86-64), `neon-dotprod`, `neon` (64-bit Arm) and `scalar`. The error says which ones there are here; loading
+/// `avx512-vnni`, `avx512`, `avx2-vnni`, `avx2` (x86-64), `neon-i8mm`, `neon-dotprod`, `neon` (64-bit Arm) and `scalar`. The error says which ones there are here; loading
 /// a model fails with it.
 pub fn requested() -> Result<&'static Tier, String> {
     by_name(&std::env::var("REALM_ISA").unwrap_or_default())

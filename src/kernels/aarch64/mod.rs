@@ -38,7 +38,13 @@ macro_rules! generic_rows {
 }
 
 /// All of them, best first.
-pub static TIERS: [&Tier; 2] = [&NEON_DOTPROD, &NEON];
+pub static TIERS: [&Tier; 3] = [&NEON_I8MM, &NEON_DOTPROD, &NEON];
+
+/// With matrix products of bytes (Armv8.6 and before as an extension: Graviton 3, Apple's M2, Cortex-A710 and later).
+pub static NEON_I8MM: Tier = generic_tier!(
+    is_aarch64_feature_detected, "neon-i8mm", Neon<true, true>, generic_rows!(Neon<true, true>, "neon" "dotprod" "i8mm"),
+    "neon" "dotprod" "i8mm"
+);
 
 /// With byte dot products (Armv8.2 and later: Cortex-A55 and A76, Graviton 2, all of Apple's M).
 pub static NEON_DOTPROD: Tier = generic_tier!(

@@ -2,9 +2,10 @@
 use crate::kernels::simd::Simd;
 use std::arch::{aarch64::*, asm};
 
-/// With the dot product instructions of Armv8.2 (`DOTPROD`) or without.
+/// With the dot product instructions of Armv8.2 (`DOTPROD`) or without, and with the matrix products of Armv8.6 (`I8MM`) or
+/// without.
 #[derive(Clone, Copy)]
-pub struct Neon<const DOTPROD: bool>;
+pub struct Neon<const DOTPROD: bool, const I8MM: bool = false>;
 
 type F = [float32x4_t; 4];
 type I = [int32x4_t; 4];
@@ -17,7 +18,7 @@ macro_rules! each {
     };
 }
 
-impl<const DOTPROD: bool> Simd for Neon<DOTPROD> {
+impl<const DOTPROD: bool, const I8MM: bool> Simd for Neon<DOTPROD, I8MM> {
     type F = F;
     type I = I;
     type B = B;
@@ -195,6 +196,38 @@ impl<const DOTPROD: bool> Simd for Neon<DOTPROD> {
             if DOTPROD { each!(sdot, acc, weights, activations) } else { each!(dot_bytes, acc, weights, activations) }
         }
     }
+    const PAIRS: bool = I8MM;
+    /// Each register gets two rows, eight columns of each.
+    #[inline(always)]
+    unsafe fn pair_codes(words: *mut [u8; 64]) {
+        unsafe {
+            let p = words.cast::<u32>();
+            let at = [p, p.add(4), p.add(8), p.add(12)];
+            let (first, second) = (each!(load_words, at), each!(load_words, at.map(|p| p.add(16))));
+            for (i, (a, b)) in first.into_iter().zip(second).enumerate() {
+                vst1q_u32(p.add(8 * i), vzip1q_u32(a, b));
+                vst1q_u32(p.add(8 * i + 4), vzip2q_u32(a, b));
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn pair_dot(acc: [I; 2], codes: *const [u8; 64], words: [*const i32; 2]) -> [I; 2] {
+        unsafe {
+            // Eight columns of a token, then of the other.
+            let (a, b) = (vld1_s32(words[0]), vld1_s32(words[1]));
+            let tokens = [vreinterpretq_s8_s32(vcombine_s32(vzip1_s32(a, b), vzip2_s32(a, b))); 4];
+            let (first, second) = (Self::bload(codes.cast()), Self::bload(codes.add(1).cast()));
+            [each!(smmla, acc[0], first, tokens), each!(smmla, acc[1], second, tokens)]
+        }
+    }
+    /// A register holds the sums of two rows: with one token, with the other, then the second row's.
+    #[inline(always)]
+    unsafe fn unpair([a, b]: [I; 2]) -> [I; 2] {
+        unsafe {
+            let (even, odd) = ([a[0], a[2], b[0], b[2]], [a[1], a[3], b[1], b[3]]);
+            [each!(vuzp1q_s32, even, odd), each!(vuzp2q_s32, even, odd)]
+        }
+    }
     #[inline(always)]
     unsafe fn transpose(rows: [*const u8; 16], out: *mut [u8; 64]) {
         unsafe {
@@ -258,6 +291,23 @@ unsafe fn sdot(mut acc: int32x4_t, weights: int8x16_t, activations: int8x16_t) -
             options(pure, nomem, nostack, preserves_flags));
     }
     acc
+}
+
+/// `smmla`: adds the products of two rows of eight bytes with two others. The intrinsic is not in stable Rust.
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+unsafe fn smmla(mut acc: int32x4_t, weights: int8x16_t, activations: int8x16_t) -> int32x4_t {
+    // SAFETY: a pure register instruction; the caller has it enabled.
+    unsafe {
+        asm!("smmla {0:v}.4s, {1:v}.16b, {2:v}.16b", inout(vreg) acc, in(vreg) weights, in(vreg) activations,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    acc
+}
+
+#[inline(always)]
+unsafe fn load_words(p: *const u32) -> uint32x4_t {
+    unsafe { vld1q_u32(p) }
 }
 
 /// Transposes 4 × 4 words: pairs, then pairs of pairs.

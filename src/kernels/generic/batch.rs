@@ -35,6 +35,7 @@ pub unsafe fn rows_256<S: Simd, W: Format256>(
 }
 
 /// As [`rows_256`] for the few rows that a kernel for more at a time leaves over.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub unsafe fn rest_256<S: Simd, W: Format256>(
     weights: *const u8,
@@ -129,6 +130,7 @@ pub unsafe fn rows_32<S: Simd, W: Format32>(
 }
 
 /// As [`rest_256`] for blocks of 32.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub unsafe fn rest_32<S: Simd, W: Format32>(
     weights: *const u8,

@@ -265,6 +265,7 @@ unsafe fn unpack_256<S: Simd, W: Format256>(blocks: [*const u8; 16], panel: &mut
             false => 0,
         };
         S::codes_256::<W>(blocks, bias, panel.codes.as_mut_ptr());
+        pair_codes::<S>(&mut panel.codes);
         let mut factors = Factors256 { scales: [[0; 16]; 8], mins: [[0; 16]; 8], d: [0.0; 16], dmin: [0.0; 16] };
         S::factors_256::<W>(blocks, &mut factors);
         let Factors256 { scales, mins, d, dmin } = factors;
@@ -462,21 +463,14 @@ unsafe fn wide_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
                 }
                 acc = [acc[0]; G];
             }
-            for first in (words * j..words * (j + 1)).step_by(4) {
-                ahead.step::<S>();
-                for k in first..first + 4 {
-                    let mut w = [S::bload(panels[0].codes[k].as_ptr()); G];
-                    for g in 1..G {
-                        w[g] = S::bload(panels[g].codes[k].as_ptr());
-                    }
-                    for t in 0..T {
-                        let q = S::bsplat(a.q[k].as_ptr().add(from + t));
-                        for g in 0..G {
-                            acc[g][t] = S::dot_bytes(acc[g][t], w[g], q);
-                        }
-                    }
-                }
-            }
+            products::<S, G, T, 4>(
+                &mut acc,
+                panels.map(|panel| &panel.codes),
+                &a.q,
+                words * j..words * (j + 1),
+                from,
+                ahead,
+            );
             for t in 0..T {
                 // For narrow sums it is there twice.
                 let step = of(&a.steps[j * words / 8], from + t) & if S::NARROW { 0xffff } else { !0 };
@@ -487,6 +481,78 @@ unsafe fn wide_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
             }
         }
         sums
+    }
+}
+
+#[inline(always)]
+unsafe fn pair_codes<S: Simd>(codes: &mut [[u8; 64]; 64]) {
+    if S::PAIRS {
+        for two in codes.as_chunks_mut::<2>().0 {
+            unsafe { S::pair_codes(two.as_mut_ptr()) };
+        }
+    }
+}
+
+/// Adds the products of some words of the panels with those of the tokens; a step ahead for every so many words.
+#[inline(always)]
+unsafe fn products<S: Simd, const G: usize, const T: usize, const EVERY: usize>(
+    acc: &mut [[S::I; T]; G],
+    codes: [&[[u8; 64]; 64]; G],
+    q: &[[i32; 8]; 64],
+    words: Range<usize>,
+    from: usize,
+    ahead: &mut Ahead,
+) {
+    unsafe {
+        if const { S::PAIRS } {
+            let mut pairs = [[[S::isplat(0); 2]; 4]; G];
+            for k in words.step_by(2) {
+                if k.is_multiple_of(EVERY) {
+                    ahead.step::<S>();
+                }
+                for i in 0..T.div_ceil(2) {
+                    // Beside the last of an odd number of tokens is one whose sum is not used.
+                    let tokens = [q[k].as_ptr().add(from + 2 * i), q[k + 1].as_ptr().add(from + 2 * i)];
+                    for g in 0..G {
+                        pairs[g][i] = S::pair_dot(pairs[g][i], codes[g][k..].as_ptr(), tokens);
+                    }
+                }
+            }
+            for g in 0..G {
+                for t in 0..T {
+                    acc[g][t] = S::iadd(acc[g][t], S::unpair(pairs[g][t / 2])[t % 2]);
+                }
+            }
+            return;
+        }
+        // Products of one sum wait for each other: where there are few sums, every other word has its own.
+        let chains = if const { S::REGISTERS >= 32 && G * T <= 8 } { 2 } else { 1 };
+        let mut others = [[S::isplat(0); T]; G];
+        for first in words.step_by(4) {
+            if first.is_multiple_of(EVERY) {
+                ahead.step::<S>();
+            }
+            for k in first..first + 4 {
+                let mut w = [S::bload(codes[0][k].as_ptr()); G];
+                for g in 1..G {
+                    w[g] = S::bload(codes[g][k].as_ptr());
+                }
+                for t in 0..T {
+                    let q = S::bsplat(q[k].as_ptr().add(from + t));
+                    for g in 0..G {
+                        let sum = if k % chains == 0 { &mut acc[g][t] } else { &mut others[g][t] };
+                        *sum = S::dot_bytes(*sum, w[g], q);
+                    }
+                }
+            }
+        }
+        if chains > 1 {
+            for g in 0..G {
+                for t in 0..T {
+                    acc[g][t] = S::iadd(acc[g][t], others[g][t]);
+                }
+            }
+        }
     }
 }
 
@@ -554,6 +620,7 @@ unsafe fn unpack_32<S: Simd, W: Format32>(blocks: [*const u8; 16], n: usize, pan
     unsafe {
         let bias = if const { narrow_run_32::<S, W>() > 0 } { W::BIAS } else { S::FLIP };
         S::codes_32::<W>(blocks, n, bias, panel.codes.as_mut_ptr());
+        pair_codes::<S>(&mut panel.codes);
         for j in 0..n {
             S::factors_32::<W>(blocks.map(|block| block.add(j * W::BYTES)), &mut panel.d[j], &mut panel.m[j]);
         }
@@ -611,10 +678,9 @@ unsafe fn part_32<S: Simd, W: Format32, const G: usize, const T: usize>(
         }
         for block in 0..blocks {
             let (b, j) = (block / 8, block % 8);
-            ahead.step::<S>();
             let a = &*tile.add(b);
             let panels = panels.map(|panel| &*panel.add(b));
-            let dots = block_sums::<S, W, G, T>(panels, a, j, from);
+            let dots = block_sums::<S, W, G, T>(panels, a, j, from, ahead);
             let excess = i32::from(if const { narrow_run_32::<S, W>() > 0 } { W::BIAS } else { S::FLIP });
             for g in 0..G {
                 let d = S::load(panels[g].d[j].as_ptr());
@@ -647,11 +713,16 @@ unsafe fn block_sums<S: Simd, W: Format32, const G: usize, const T: usize>(
     a: &Tile32,
     j: usize,
     from: usize,
+    ahead: &mut Ahead,
 ) -> [[S::I; T]; G] {
     unsafe {
-        let narrow = const { narrow_run_32::<S, W>() };
-        let run = if narrow > 0 { narrow } else { 8 };
+        let run = const { narrow_run_32::<S, W>() };
         let mut dots = [[S::isplat(0); T]; G];
+        if run == 0 {
+            products::<S, G, T, 8>(&mut dots, panels.map(|panel| &panel.codes), &a.q, 8 * j..8 * (j + 1), from, ahead);
+            return dots;
+        }
+        ahead.step::<S>();
         for first in (8 * j..8 * (j + 1)).step_by(run) {
             let mut acc = [[S::isplat(0); T]; G];
             for k in first..first + run {
@@ -662,21 +733,13 @@ unsafe fn block_sums<S: Simd, W: Format32, const G: usize, const T: usize>(
                 for t in 0..T {
                     let q = S::bsplat(a.q[k].as_ptr().add(from + t));
                     for g in 0..G {
-                        acc[g][t] = if narrow > 0 {
-                            S::narrow_dot(acc[g][t], w[g], q)
-                        } else {
-                            S::dot_bytes(acc[g][t], w[g], q)
-                        };
+                        acc[g][t] = S::narrow_dot(acc[g][t], w[g], q);
                     }
                 }
             }
             for g in 0..G {
                 for t in 0..T {
-                    dots[g][t] = if narrow > 0 {
-                        S::narrow_scale(dots[g][t], acc[g][t], S::isplat(0x1_0001))
-                    } else {
-                        acc[g][t]
-                    };
+                    dots[g][t] = S::narrow_scale(dots[g][t], acc[g][t], S::isplat(0x1_0001));
                 }
             }
         }
