@@ -274,7 +274,9 @@ unsafe fn unpack_256<S: Simd, W: Format256>(blocks: [*const u8; 16], panel: &mut
             let [first, second] = if narrow {
                 S::factors(pairs)
             } else {
-                [1, 1 << 16].map(|one| S::dot_words(S::isplat(0), pairs, S::isplat(one)))
+                // The lower word of each lane, and the upper one, as numbers.
+                let zero = S::isplat(0);
+                [S::dot_words(zero, pairs, S::isplat(1)), S::dot_words(zero, pairs, S::isplat(1 << 16))]
             };
             if W::SCALE_PER_32 {
                 S::istore(panel.scales[j].as_mut_ptr(), first);
@@ -484,6 +486,7 @@ unsafe fn wide_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
     }
 }
 
+/// Makes the codes what [`products`] takes.
 #[inline(always)]
 unsafe fn pair_codes<S: Simd>(codes: &mut [[u8; 64]; 64]) {
     if S::PAIRS {

@@ -245,10 +245,8 @@ impl<D: Dot> Simd for Ymm<D> {
     }
     #[inline(always)]
     unsafe fn blend_words(low: I, high: I) -> I {
-        unsafe {
-            let blend = |i: usize| _mm256_blend_epi16::<0b1010_1010>(low[i], high[i]);
-            [blend(0), blend(1)]
-        }
+        const UPPER: i32 = 0b1010_1010;
+        unsafe { [_mm256_blend_epi16::<UPPER>(low[0], high[0]), _mm256_blend_epi16::<UPPER>(low[1], high[1])] }
     }
     #[inline(always)]
     unsafe fn dot_words(acc: I, a: I, b: I) -> I {
