@@ -106,8 +106,10 @@ pub unsafe fn attend<S: Simd>(heads: &Heads, rows: &[QueryRow], scratch: *mut f3
             std::ptr::write_bytes(acc.add(r * d), 0, d);
         }
         for chunk in start / CHUNK..end.div_ceil(CHUNK) {
-            widen_keys::<S>(heads, chunk, keys);
-            widen_values::<S>(heads, chunk, values);
+            let last = chunk + 1 == end.div_ceil(CHUNK);
+            let next = if last { chunk } else { chunk + 1 };
+            widen_keys::<S>(heads, chunk, next, keys);
+            widen_values::<S>(heads, chunk, next, values);
             let base = chunk * CHUNK;
             let seen = |row: &QueryRow| (row.start.clamp(base, base + CHUNK), row.end.clamp(base, base + CHUNK));
             let mut r = 0;
@@ -149,7 +151,7 @@ pub unsafe fn attend<S: Simd>(heads: &Heads, rows: &[QueryRow], scratch: *mut f3
                 }
                 r += n;
             }
-            if (chunk + 1).is_multiple_of(SEGMENT) || chunk + 1 == end.div_ceil(CHUNK) {
+            if (chunk + 1).is_multiple_of(SEGMENT) || last {
                 for r in 0..rows.len() {
                     let [segment, total] = &mut *states.add(r);
                     merge(segment, total, acc.add(r * d), merged.add(r * d), d);
@@ -349,18 +351,15 @@ unsafe fn finish(total: &State, merged: *const f32, row: &QueryRow, d: usize) {
     }
 }
 
-/// The keys of a chunk as `[tile][dim][16]` numbers.
+/// The keys of a chunk as `[tile][dim][16]` numbers; those of another, which is next, are asked for.
 #[inline(always)]
-unsafe fn widen_keys<S: Simd>(heads: &Heads, chunk: usize, out: *mut f32) {
+unsafe fn widen_keys<S: Simd>(heads: &Heads, chunk: usize, next: usize, out: *mut f32) {
     unsafe {
-        let (p, d) = (heads.pages[chunk - heads.first_chunk].0.add(heads.keys_at), heads.head_dim);
+        let [p, next] = [chunk, next].map(|chunk| heads.pages[chunk - heads.first_chunk].0.add(heads.keys_at));
+        let d = heads.head_dim;
         match heads.format {
             KvFormat::F32 => std::ptr::copy_nonoverlapping(p.cast(), out, CHUNK * d),
-            KvFormat::F16 => {
-                for i in (0..CHUNK * d).step_by(16) {
-                    S::store(out.add(i), S::from_f16(p.cast::<u16>().add(i)));
-                }
-            }
+            KvFormat::F16 => widen_f16::<S>(p.cast(), next, CHUNK * d, out),
             KvFormat::Q8_0 => {
                 let (codes, scales) = (p.cast::<i8>(), p.add(CHUNK * d).cast::<f32>());
                 let groups = d.div_ceil(32);
@@ -378,18 +377,27 @@ unsafe fn widen_keys<S: Simd>(heads: &Heads, chunk: usize, out: *mut f32) {
     }
 }
 
-/// The values of a chunk as `[position][dim]` numbers.
+/// Half-precision numbers, `n` of them, a multiple of 32; as many bytes from `next` on are asked for.
 #[inline(always)]
-unsafe fn widen_values<S: Simd>(heads: &Heads, chunk: usize, out: *mut f32) {
+unsafe fn widen_f16<S: Simd>(p: *const u16, next: *const u8, n: usize, out: *mut f32) {
     unsafe {
-        let (p, d) = (heads.pages[chunk - heads.first_chunk].0.add(heads.values_at), heads.head_dim);
+        for i in (0..n).step_by(32) {
+            S::prefetch(next.wrapping_add(2 * i));
+            S::store(out.add(i), S::from_f16(p.add(i)));
+            S::store(out.add(i + 16), S::from_f16(p.add(i + 16)));
+        }
+    }
+}
+
+/// The values of a chunk as `[position][dim]` numbers; those of another, which is next, are asked for.
+#[inline(always)]
+unsafe fn widen_values<S: Simd>(heads: &Heads, chunk: usize, next: usize, out: *mut f32) {
+    unsafe {
+        let [p, next] = [chunk, next].map(|chunk| heads.pages[chunk - heads.first_chunk].0.add(heads.values_at));
+        let d = heads.head_dim;
         match heads.format {
             KvFormat::F32 => std::ptr::copy_nonoverlapping(p.cast(), out, CHUNK * d),
-            KvFormat::F16 => {
-                for i in (0..CHUNK * d).step_by(16) {
-                    S::store(out.add(i), S::from_f16(p.cast::<u16>().add(i)));
-                }
-            }
+            KvFormat::F16 => widen_f16::<S>(p.cast(), next, CHUNK * d, out),
             KvFormat::Q8_0 => {
                 let (codes, scales) = (p.cast::<i8>(), p.add(CHUNK * d).cast::<f32>());
                 let groups = d.div_ceil(32);
