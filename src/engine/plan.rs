@@ -3,13 +3,15 @@
 //! Every request that decodes has a row; prompts, in order, fill up what is left. Memory goes by the same order: a request
 //! that has none takes it from readers who are behind and from requests behind it, who go on later from their tokens.
 use super::{Error, step_loop::Loop};
-use crate::cache::Budget;
+use crate::{
+    cache::Budget,
+    kernels::{TILE, TILES_TOGETHER},
+};
 use std::time::Duration;
 
 /// Rows of a step: many enough that unpacking the weights costs little, few enough that nobody waits long for its end.
-/// A multiple of the kernels' tile, as are the others; two steps read a prompt of 512.
-pub const ROWS: usize = 37 * TILE;
-const TILE: usize = 7;
+/// A multiple of the kernels' tile, as are the others.
+pub const ROWS: usize = TILES_TOGETHER * TILE;
 /// A prompt gets at least these, however slow they are.
 const FEWEST_ALONE: usize = 12 * TILE;
 const FEWEST_BESIDE_OTHERS: usize = 4 * TILE;

@@ -476,8 +476,9 @@ impl<'a> Matmul<'a> {
     }
 }
 
-/// Tiles that are computed together, so that their activations stay in the second-level cache.
-const TILES_TOGETHER: usize = 37;
+/// Tiles that are computed together, so that their activations stay in the second-level cache. Two times as many hold a
+/// prompt of 512.
+pub const TILES_TOGETHER: usize = 37;
 
 impl Phase for Matmul<'_> {
     fn chunks(&self) -> usize {

@@ -25,8 +25,11 @@ mod tier;
 mod x86_64;
 
 pub use delta_net::{DeltaNet, DeltaShape};
-pub use generic::attention::{CHUNK, KvFormat, Page};
-pub use matmul::{Gate, Gather, InputBuffer, Inputs, Lookup, Matmul, Needs, Part, Prepare, Weight};
+pub use generic::{
+    attention::{CHUNK, KvFormat, Page},
+    panel::TILE,
+};
+pub use matmul::{Gate, Gather, InputBuffer, Inputs, Lookup, Matmul, Needs, Part, Prepare, TILES_TOGETHER, Weight};
 pub use norm::{GateRows, Norm, NormKind, Residual, ScaleAndCap};
 pub use rerotate::Rerotate;
 pub use scalar::{DeltaToken, Glu, Rotation};

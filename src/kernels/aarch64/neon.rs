@@ -203,7 +203,7 @@ impl<const DOTPROD: bool, const I8MM: bool> Simd for Neon<DOTPROD, I8MM> {
         unsafe {
             let p = words.cast::<u32>();
             let at = [p, p.add(4), p.add(8), p.add(12)];
-            let (first, second) = (each!(load_words, at), each!(load_words, at.map(|p| p.add(16))));
+            let (first, second) = (each!(vld1q_u32, at), each!(vld1q_u32, at.map(|p| p.add(16))));
             for (i, (a, b)) in first.into_iter().zip(second).enumerate() {
                 vst1q_u32(p.add(8 * i), vzip1q_u32(a, b));
                 vst1q_u32(p.add(8 * i + 4), vzip2q_u32(a, b));
@@ -303,11 +303,6 @@ unsafe fn smmla(mut acc: int32x4_t, weights: int8x16_t, activations: int8x16_t) 
             options(pure, nomem, nostack, preserves_flags));
     }
     acc
-}
-
-#[inline(always)]
-unsafe fn load_words(p: *const u32) -> uint32x4_t {
-    unsafe { vld1q_u32(p) }
 }
 
 /// Transposes 4 × 4 words: pairs, then pairs of pairs.

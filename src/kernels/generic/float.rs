@@ -101,18 +101,11 @@ pub unsafe fn rows<S: Simd>(
             let tokens = Tokens { x, count: tokens, out: out.add(first), stride };
             match ty {
                 TensorType::F32 => Matrix::<F32>::of(data, cols).times::<S>(n, tokens),
-                // Widened once for many tokens, not for few.
-                TensorType::F16 if tokens.count <= TOKENS => Matrix::<F16>::of(data, cols).times::<S>(n, tokens),
-                TensorType::BF16 if tokens.count <= TOKENS => Matrix::<Bf16>::of(data, cols).times::<S>(n, tokens),
+                TensorType::F16 => Matrix::<F16>::of(data, cols).widened_times::<S>(n, tokens, scratch),
+                TensorType::BF16 => Matrix::<Bf16>::of(data, cols).widened_times::<S>(n, tokens, scratch),
                 _ => {
-                    match ty {
-                        TensorType::F16 => Matrix::<F16>::of(data, cols).widen::<S>(n, scratch),
-                        TensorType::BF16 => Matrix::<Bf16>::of(data, cols).widen::<S>(n, scratch),
-                        _ => {
-                            let bytes = std::slice::from_raw_parts(data, n * row_bytes);
-                            crate::quant::for_each_weight(ty, bytes, |i, weight| *scratch.add(i) = weight);
-                        }
-                    }
+                    let bytes = std::slice::from_raw_parts(data, n * row_bytes);
+                    crate::quant::for_each_weight(ty, bytes, |i, weight| *scratch.add(i) = weight);
                     Matrix::<F32>::of(scratch.cast(), cols).times::<S>(n, tokens);
                 }
             }
@@ -133,6 +126,18 @@ impl<P: Plain> Matrix<P> {
     #[inline(always)]
     unsafe fn at(&self, row: usize, column: usize) -> *const u8 {
         unsafe { self.data.add((row * self.cols + column) * P::BYTES) }
+    }
+
+    /// [`Matrix::times`], by way of wide numbers where there are many tokens: then they are widened once.
+    #[inline(always)]
+    unsafe fn widened_times<S: Simd>(self, rows: usize, tokens: Tokens, scratch: *mut f32) {
+        unsafe {
+            if tokens.count <= TOKENS {
+                return self.times::<S>(rows, tokens);
+            }
+            self.widen::<S>(rows, scratch);
+            Matrix::<F32>::of(scratch.cast(), self.cols).times::<S>(rows, tokens);
+        }
     }
 
     #[inline(always)]

@@ -568,11 +568,7 @@ unsafe fn of<N: Copy>(row: &[N; 8], token: usize) -> N {
 /// How many [`parts`] all tiles have.
 #[inline(always)]
 fn part_count<S: Simd>(tiles: &[(*const impl Sized, usize)]) -> usize {
-    let mut all = 0;
-    for &(_, count) in tiles {
-        all += parts::<S>(count).len();
-    }
-    all
+    tiles.iter().map(|&(_, count)| parts::<S>(count).len()).sum()
 }
 
 /// The tokens of a tile, of which there are at least [`FEWEST`], in parts that the registers hold the sums of, as even as

@@ -118,10 +118,9 @@ pub trait Block32: Format32 {
                 let words = _mm256_set_m128i(_mm_set1_epi32(words[1]), _mm_set1_epi32(words[0]));
                 for half in 0..2 {
                     // Bytes 0 and 1, or 2 and 3, of the words: a bit for each column.
-                    let spread = _mm_set_epi64x(0x0101_0101_0101_0101, 0);
-                    let spread = _mm256_add_epi8(_mm256_broadcastsi128_si256(spread), _mm256_set1_epi8(2 * half as i8));
-                    let fifth = _mm256_and_si256(bits_set(words, spread, EACH_BIT), _mm256_set1_epi8(16));
-                    codes[half] = _mm256_or_si256(codes[half], fifth);
+                    let order = _mm_set_epi64x(0x0101_0101_0101_0101, 0);
+                    let order = _mm_add_epi8(order, _mm_set1_epi8(2 * half as i8));
+                    codes[half] = codes[half].or(words.sixteen_where(order, EACH_BIT));
                 }
             }
             codes
@@ -528,7 +527,7 @@ const EACH_BIT: u64 = 0x8040_2010_0804_0201;
 
 /// 0xff in byte `i` if the bits of byte `i % 8` of `bits` are set in the byte that `spread` puts there.
 #[inline(always)]
-unsafe fn bits_set(bytes: __m256i, spread: __m256i, bits: u64) -> __m256i {
+pub unsafe fn bits_set(bytes: __m256i, spread: __m256i, bits: u64) -> __m256i {
     unsafe {
         let bits = _mm256_set1_epi64x(bits as i64);
         _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(bytes, spread), bits), bits)

@@ -4,7 +4,7 @@
 //! # Safety
 //! As in `blocks.rs`.
 #![allow(clippy::missing_safety_doc, clippy::needless_range_loop)]
-use super::blocks::{Block32, Block256, Bytes, halves, load128};
+use super::blocks::{Block32, Block256, Bytes, bits_set, halves, load128};
 use crate::kernels::simd::Factors256;
 use std::{arch::x86_64::*, mem::MaybeUninit};
 
@@ -133,11 +133,7 @@ impl Rows for __m256i {
     }
     #[inline(always)]
     unsafe fn sixteen_where(self, order: __m128i, bits: u64) -> Self {
-        unsafe {
-            let bits = _mm256_set1_epi64x(bits as i64);
-            let set = _mm256_cmpeq_epi8(_mm256_and_si256(self.shuffle(order), bits), bits);
-            _mm256_and_si256(set, Self::splat(16))
-        }
+        unsafe { _mm256_and_si256(bits_set(self, _mm256_broadcastsi128_si256(order), bits), Self::splat(16)) }
     }
     #[inline(always)]
     unsafe fn interleave(self, other: Self) -> [Self; 2] {
