@@ -254,14 +254,12 @@ impl Phase for Attend<'_> {
             }
         }
         let last = span.page(span.position + rows.end - span.rows.start - 1);
-        let keys_at = self.layout.keys_at(self.layer, *head);
         let heads = Heads {
             format: self.layout.format,
             head_dim: d,
             pages: &self.pages[span.first_page..=last],
             first_chunk: span.origin / CHUNK,
-            keys_at,
-            values_at: keys_at + self.layout.format.head_bytes(d),
+            keys_at: self.layout.keys_at(self.layer, *head),
             softcap: self.softcap,
         };
         let scratch = lane.partial.get::<f32>(kernel::scratch_len(d, list.len())).as_mut_ptr();

@@ -188,12 +188,13 @@ proptest! {
 fn attention(
     tier: &'static Tier,
     format: KvFormat,
-    head_dim: usize,
+    (heads, head_dim): (usize, usize),
     n: usize,
     at_once: usize,
     window: Option<usize>,
 ) -> Vec<f32> {
-    let (heads, kv_heads) = (6, 2);
+    let kv_heads = 2;
+    let sinks: Vec<f32> = [-1.0, 0.0, 0.5, 1.0, 2.0, f32::NEG_INFINITY].repeat(heads.div_ceil(6));
     let layout = Layout { format, head_dim, kv_heads, layers: 2, state_bytes: 0 };
     let mut memory = vec![vec![0u64; layout.page_bytes().div_ceil(8)]; n.div_ceil(CHUNK)];
     let pages: Vec<Page> = memory.iter_mut().map(|page| Page(page.as_mut_ptr().cast())).collect();
@@ -244,7 +245,7 @@ fn attention(
             heads,
             window,
             softcap: window.map_or(0.0, |_| 3.0),
-            sinks: window.map(|_| &[-1.0, 0.0, 0.5, 1.0, 2.0, f32::NEG_INFINITY][..]),
+            sinks: window.map(|_| &sinks[..heads]),
             queries,
             out: Shared::new(&mut out),
         };
@@ -257,12 +258,20 @@ fn attention(
 #[test]
 fn attention_is_the_same_in_all_tiers_and_however_it_is_cut() {
     for format in [KvFormat::F32, KvFormat::F16, KvFormat::Q8_0] {
-        for (head_dim, n, window) in [(32, 150, None), (20, 70, None), (64, 1100, None), (32, 300, Some(50))] {
-            let expected = bits(&attention(&SCALAR, format, head_dim, n, n, window));
+        // One to nine heads share keys and values.
+        for (heads, n, window) in [
+            ((6, 32), 150, None),
+            ((2, 20), 70, None),
+            ((8, 64), 1100, None),
+            ((16, 32), 300, Some(50)),
+            ((10, 80), 130, None),
+            ((18, 16), 130, Some(70)),
+        ] {
+            let expected = bits(&attention(&SCALAR, format, heads, n, n, window));
             for tier in available() {
                 for at_once in [n, 37, 1] {
-                    let found = bits(&attention(tier, format, head_dim, n, at_once, window));
-                    assert!(found == expected, "{} {format:?} {head_dim} {n} in {at_once} {window:?}", tier.name);
+                    let found = bits(&attention(tier, format, heads, n, at_once, window));
+                    assert!(found == expected, "{} {format:?} {heads:?} {n} in {at_once} {window:?}", tier.name);
                 }
             }
         }

@@ -3,15 +3,30 @@
 //!
 //! A row's operations are the same however many rows are computed together and wherever a prompt was cut: chunks begin
 //! at multiples of 64, segments at multiples of 1024; a segment starts fresh, and segments are merged in order.
-use super::vector;
-use crate::kernels::simd::Simd;
+use super::{ahead, vector};
+use crate::kernels::{formats::with_count, simd::Simd};
 
 /// Positions in a chunk: the unit of the cache's layout and of the softmax.
 pub const CHUNK: usize = 64;
 /// Chunks in a segment.
 pub const SEGMENT: usize = 16;
-/// Query rows that the inner loops work on together.
+/// Query rows that the inner loops work on together if there are many,
 const ROWS: usize = 4;
+/// and so many at most if those are all: then keys and values are read where they are.
+const fn most_rows<S: Simd>() -> usize {
+    if S::REGISTERS >= 32 { 8 } else { ROWS }
+}
+/// Vectors of keys or of values that they work on together: as many as the registers hold the sums of.
+const fn vectors<S: Simd>(rows: usize) -> usize {
+    let most = S::REGISTERS / 2 / rows;
+    if most >= 4 {
+        4
+    } else if most >= 2 {
+        2
+    } else {
+        1
+    }
+}
 
 /// How keys and values of one head are stored in a chunk. All layouts hold, for [`CHUNK`] positions, the keys transposed
 /// in tiles of 16 positions, `[tile][dim][16]`, and the values as `[position][dim]`.
@@ -58,11 +73,20 @@ pub struct Heads<'a> {
     /// Page `i` holds chunk `first_chunk + i` of the sequence.
     pub pages: &'a [Page],
     pub first_chunk: usize,
-    /// Where this head's keys and values lie in a page.
+    /// Where this head's keys lie in a page; its values follow.
     pub keys_at: usize,
-    pub values_at: usize,
     /// `score = cap * tanh(score / cap)` when not 0.
     pub softcap: f32,
+}
+
+impl Heads<'_> {
+    /// The keys and the values of a chunk.
+    unsafe fn of(&self, chunk: usize) -> [*const u8; 2] {
+        unsafe {
+            let keys = self.pages[chunk - self.first_chunk].0.add(self.keys_at);
+            [keys, keys.add(self.format.head_bytes(self.head_dim))]
+        }
+    }
 }
 
 /// Address of a page of the cache.
@@ -79,6 +103,9 @@ pub fn scratch_len(head_dim: usize, rows: usize) -> usize {
     2 * CHUNK * head_dim + rows * (CHUNK + 2 * head_dim + 4)
 }
 
+/// The next chunk.
+type Ahead = ahead::Ahead<1>;
+
 /// State of a row's softmax: running maximum, running sum.
 #[derive(Clone, Copy)]
 struct State {
@@ -87,123 +114,217 @@ struct State {
 }
 const FRESH: State = State { max: f32::NEG_INFINITY, sum: 0.0 };
 
-/// Computes all rows. Keys and values of a chunk are widened once for all of them.
+/// A number of the cache as the inner loops read it.
+trait Stored: Copy {
+    /// 16 of them.
+    unsafe fn load<S: Simd>(p: *const Self) -> S::F;
+    fn number(self) -> f32;
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(p: *const Self) -> S::F {
+        unsafe { S::load(p) }
+    }
+    #[inline(always)]
+    fn number(self) -> f32 {
+        self
+    }
+}
+
+impl Stored for half::f16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(p: *const Self) -> S::F {
+        unsafe { S::from_f16(p.cast()) }
+    }
+    #[inline(always)]
+    fn number(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+/// Where the rows of a call keep what they have so far.
+#[derive(Clone, Copy)]
+struct Sums {
+    /// `[row][CHUNK]`.
+    scores: *mut f32,
+    /// `[row][head_dim]`: of the segment.
+    acc: *mut f32,
+    /// Of the segment, and of those before.
+    states: *mut [State; 2],
+}
+
+impl Sums {
+    /// Those of the rows from `row` on.
+    unsafe fn from(self, row: usize, d: usize) -> Self {
+        unsafe {
+            Self { scores: self.scores.add(row * CHUNK), acc: self.acc.add(row * d), states: self.states.add(row) }
+        }
+    }
+}
+
+/// Computes all rows. Where there are many, keys and values of a chunk are widened once for all of them.
 #[inline(always)]
 pub unsafe fn attend<S: Simd>(heads: &Heads, rows: &[QueryRow], scratch: *mut f32) {
     unsafe {
         let d = heads.head_dim;
-        let keys = scratch;
-        let values = keys.add(CHUNK * d);
+        let (keys, values) = (scratch, scratch.add(CHUNK * d));
         let scores = values.add(CHUNK * d);
         let acc = scores.add(rows.len() * CHUNK);
         let merged = acc.add(rows.len() * d);
-        let states = merged.add(rows.len() * d).cast::<[State; 2]>();
+        let sums = Sums { scores, acc, states: merged.add(rows.len() * d).cast() };
         let (start, end) =
             rows.iter().fold((usize::MAX, 0), |(start, end), row| (start.min(row.start), end.max(row.end)));
         for r in 0..rows.len() {
-            *states.add(r) = [FRESH; 2];
+            *sums.states.add(r) = [FRESH; 2];
             std::ptr::write_bytes(merged.add(r * d), 0, d);
             std::ptr::write_bytes(acc.add(r * d), 0, d);
         }
+        let parts = if rows.len() <= const { most_rows::<S>() } { 1 } else { rows.len().div_ceil(ROWS) };
+        // See `part`: so many passes over the dimensions of four vectors of keys, and then of values.
+        let steps = parts * 8 * d / vectors::<S>(rows.len().div_ceil(parts));
         for chunk in start / CHUNK..end.div_ceil(CHUNK) {
             let last = chunk + 1 == end.div_ceil(CHUNK);
-            let next = if last { chunk } else { chunk + 1 };
-            widen_keys::<S>(heads, chunk, next, keys);
-            widen_values::<S>(heads, chunk, next, values);
-            let base = chunk * CHUNK;
-            let seen = |row: &QueryRow| (row.start.clamp(base, base + CHUNK), row.end.clamp(base, base + CHUNK));
-            let mut r = 0;
-            while r < rows.len() {
-                let n = ROWS.min(rows.len() - r);
-                let group = &rows[r..r + n];
-                if group.iter().any(|row| seen(row).0 < seen(row).1) {
-                    // A tile of rows shares each load of a key; rows are independent of each other.
-                    match n {
-                        ROWS => score_tile::<S, ROWS>(group, d, keys, scores.add(r * CHUNK)),
-                        _ => {
-                            for i in 0..n {
-                                score_tile::<S, 1>(&group[i..i + 1], d, keys, scores.add((r + i) * CHUNK));
-                            }
-                        }
-                    }
-                    let mut same = n == ROWS;
-                    for i in 0..n {
-                        let (from, to) = seen(&rows[r + i]);
-                        same &= (from, to) == seen(&rows[r]);
-                        if from < to {
-                            let state = &mut (*states.add(r + i))[0];
-                            let row_acc = acc.add((r + i) * d);
-                            let score = scores.add((r + i) * CHUNK);
-                            softmax::<S>(heads, score, from - base, to - base, state, row_acc);
-                        }
-                    }
-                    if same {
-                        let (from, to) = seen(&rows[r]);
-                        let (p, o) = (scores.add(r * CHUNK), acc.add(r * d));
-                        weigh::<S, ROWS>(p, values, d, from - base, to - base, o);
-                    } else {
-                        for i in 0..n {
-                            let (from, to) = seen(&rows[r + i]);
-                            let (p, o) = (scores.add((r + i) * CHUNK), acc.add((r + i) * d));
-                            weigh::<S, 1>(p, values, d, from - base, to - base, o);
-                        }
-                    }
+            let [k, v] = heads.of(chunk);
+            let mut ahead = Ahead::new(heads.of(if last { chunk } else { chunk + 1 })[0]);
+            if !last {
+                ahead.allow(2 * heads.format.head_bytes(d), steps);
+            }
+            match heads.format {
+                KvFormat::F32 => all_parts::<S, f32>(heads, rows, parts, chunk, [k.cast(), v.cast()], sums, &mut ahead),
+                KvFormat::F16 if parts == 1 => {
+                    all_parts::<S, half::f16>(heads, rows, parts, chunk, [k.cast(), v.cast()], sums, &mut ahead);
                 }
-                r += n;
+                _ => {
+                    widen::<S>(heads.format, d, k, v, keys, values);
+                    all_parts::<S, f32>(heads, rows, parts, chunk, [keys, values], sums, &mut ahead);
+                }
             }
             if (chunk + 1).is_multiple_of(SEGMENT) || last {
                 for r in 0..rows.len() {
-                    let [segment, total] = &mut *states.add(r);
+                    let [segment, total] = &mut *sums.states.add(r);
                     merge(segment, total, acc.add(r * d), merged.add(r * d), d);
                 }
             }
         }
         for (r, row) in rows.iter().enumerate() {
-            finish(&(*states.add(r))[1], merged.add(r * d), row, d);
+            finish(&(*sums.states.add(r))[1], merged.add(r * d), row, d);
+        }
+    }
+}
+
+/// One chunk of [`attend`]: the rows in parts that are as even as can be.
+#[inline(always)]
+unsafe fn all_parts<S: Simd, X: Stored>(
+    heads: &Heads,
+    rows: &[QueryRow],
+    parts: usize,
+    chunk: usize,
+    kv: [*const X; 2],
+    sums: Sums,
+    ahead: &mut Ahead,
+) {
+    for i in 0..parts {
+        let these = i * rows.len() / parts..(i + 1) * rows.len() / parts;
+        let sums = unsafe { sums.from(these.start, heads.head_dim) };
+        let rows = &rows[these];
+        unsafe {
+            if const { most_rows::<S>() == 8 } {
+                with_count!([1 2 3 4 5 6 7 8] rows.len(), R => part::<S, X, R>(heads, rows, chunk, kv, sums, ahead));
+            } else {
+                with_count!([1 2 3 4] rows.len(), R => part::<S, X, R>(heads, rows, chunk, kv, sums, ahead));
+            }
+        }
+    }
+}
+
+/// `R` rows and a chunk. They share each load of a key and of a value, and are independent of each other.
+#[inline(always)]
+unsafe fn part<S: Simd, X: Stored, const R: usize>(
+    heads: &Heads,
+    rows: &[QueryRow],
+    chunk: usize,
+    [keys, values]: [*const X; 2],
+    sums: Sums,
+    ahead: &mut Ahead,
+) {
+    unsafe {
+        let (d, base) = (heads.head_dim, chunk * CHUNK);
+        let mut seen = [(0, 0); R];
+        for r in 0..R {
+            let row = &rows[r];
+            seen[r] = (row.start.clamp(base, base + CHUNK) - base, row.end.clamp(base, base + CHUNK) - base);
+        }
+        if seen.iter().all(|(from, to)| from >= to) {
+            return;
+        }
+        score::<S, X, R>(rows, d, keys, sums.scores, ahead);
+        for r in 0..R {
+            let (from, to) = seen[r];
+            if from < to {
+                let state = &mut (*sums.states.add(r))[0];
+                softmax::<S>(heads, sums.scores.add(r * CHUNK), from, to, state, sums.acc.add(r * d));
+            }
+        }
+        if seen == [seen[0]; R] {
+            weigh::<S, X, R>(sums.scores, values, d, seen[0], sums.acc, ahead);
+        } else {
+            for r in 0..R {
+                weigh::<S, X, 1>(sums.scores.add(r * CHUNK), values, d, seen[r], sums.acc.add(r * d), ahead);
+            }
         }
     }
 }
 
 /// `scores[r][64]` = query r · keys, one fused multiply-add per dimension in order.
 #[inline(always)]
-unsafe fn score_tile<S: Simd, const R: usize>(rows: &[QueryRow], d: usize, keys: *const f32, scores: *mut f32) {
+unsafe fn score<S: Simd, X: Stored, const R: usize>(
+    rows: &[QueryRow],
+    d: usize,
+    keys: *const X,
+    scores: *mut f32,
+    ahead: &mut Ahead,
+) {
     unsafe {
-        // All four tiles together if the registers hold their sums.
-        if const { 4 * R <= S::REGISTERS / 2 } {
-            score_part::<S, R, 4>(rows, d, keys, scores);
-        } else {
-            for t in 0..4 {
-                score_part::<S, R, 1>(rows, d, keys.add(16 * t * d), scores.add(16 * t));
-            }
+        let together = const { vectors::<S>(R) };
+        for t in (0..CHUNK / 16).step_by(together) {
+            let (keys, scores) = (keys.add(16 * t * d), scores.add(16 * t));
+            with_count!([1 2 4] together, T => score_tiles::<S, X, R, T>(rows, d, keys, scores, ahead));
         }
     }
 }
 
-/// [`score_tile`] for `T` tiles of 16 positions.
+/// [`score`] of `T` tiles of 16 positions.
 #[inline(always)]
-unsafe fn score_part<S: Simd, const R: usize, const T: usize>(
+unsafe fn score_tiles<S: Simd, X: Stored, const R: usize, const T: usize>(
     rows: &[QueryRow],
     d: usize,
-    keys: *const f32,
+    keys: *const X,
     scores: *mut f32,
+    ahead: &mut Ahead,
 ) {
     unsafe {
-        let mut acc = [[S::splat(0.0); T]; R];
+        let mut queries = [rows[0].query; R];
+        for r in 1..R {
+            queries[r] = rows[r].query;
+        }
+        let mut sums = [[S::splat(0.0); T]; R];
         for i in 0..d {
-            let mut k = [S::load(keys.add(i * 16)); T];
+            ahead.step::<S>();
+            let mut k = [X::load::<S>(keys.add(i * 16)); T];
             for t in 1..T {
-                k[t] = S::load(keys.add((t * d + i) * 16));
+                k[t] = X::load::<S>(keys.add((t * d + i) * 16));
             }
             for r in 0..R {
-                let q = S::splat(*rows[r].query.add(i));
+                let q = S::splat(*queries[r].add(i));
                 for t in 0..T {
-                    acc[r][t] = S::fma(k[t], q, acc[r][t]);
+                    sums[r][t] = S::fma(k[t], q, sums[r][t]);
                 }
             }
         }
         for r in 0..R {
             for t in 0..T {
-                S::store(scores.add(r * CHUNK + 16 * t), acc[r][t]);
+                S::store(scores.add(r * CHUNK + 16 * t), sums[r][t]);
             }
         }
     }
@@ -249,46 +370,43 @@ unsafe fn softmax<S: Simd>(heads: &Heads, scores: *mut f32, from: usize, to: usi
 
 /// `acc[r] += weights[r] · values[from..to]`, positions in order.
 #[inline(always)]
-unsafe fn weigh<S: Simd, const R: usize>(
+unsafe fn weigh<S: Simd, X: Stored, const R: usize>(
     weights: *const f32,
-    values: *const f32,
+    values: *const X,
     d: usize,
-    from: usize,
-    to: usize,
+    seen: (usize, usize),
     acc: *mut f32,
+    ahead: &mut Ahead,
 ) {
     unsafe {
-        let whole = d / 32 * 32;
-        for i in (0..whole).step_by(32) {
+        let together = const { vectors::<S>(R) };
+        let mut i = 0;
+        while i + 16 <= d {
             let (values, acc) = (values.add(i), acc.add(i));
-            // All 32 dimensions together if the registers hold their sums.
-            if const { 2 * R <= S::REGISTERS / 2 } {
-                weigh_part::<S, R, 2>(weights, values, d, from, to, acc);
-            } else {
-                weigh_part::<S, R, 1>(weights, values, d, from, to, acc);
-                weigh_part::<S, R, 1>(weights, values.add(16), d, from, to, acc.add(16));
-            }
+            let n = if i + 16 * together <= d { together } else { 1 };
+            with_count!([1 2 4] n, H => weigh_vectors::<S, X, R, H>(weights, values, d, seen, acc, ahead));
+            i += 16 * n;
         }
         for r in 0..R {
-            for i in whole..d {
+            for i in i..d {
                 let o = acc.add(r * d + i);
-                for j in from..to {
-                    *o = (*values.add(j * d + i)).mul_add(*weights.add(r * CHUNK + j), *o);
+                for j in seen.0..seen.1 {
+                    *o = (*values.add(j * d + i)).number().mul_add(*weights.add(r * CHUNK + j), *o);
                 }
             }
         }
     }
 }
 
-/// [`weigh`] for `16 * H` dimensions.
+/// [`weigh`] of `16 * H` dimensions.
 #[inline(always)]
-unsafe fn weigh_part<S: Simd, const R: usize, const H: usize>(
+unsafe fn weigh_vectors<S: Simd, X: Stored, const R: usize, const H: usize>(
     weights: *const f32,
-    values: *const f32,
+    values: *const X,
     d: usize,
-    from: usize,
-    to: usize,
+    (from, to): (usize, usize),
     acc: *mut f32,
+    ahead: &mut Ahead,
 ) {
     unsafe {
         let mut o = [[S::splat(0.0); H]; R];
@@ -298,9 +416,10 @@ unsafe fn weigh_part<S: Simd, const R: usize, const H: usize>(
             }
         }
         for j in from..to {
-            let mut v = [S::load(values.add(j * d)); H];
+            ahead.step::<S>();
+            let mut v = [X::load::<S>(values.add(j * d)); H];
             for h in 1..H {
-                v[h] = S::load(values.add(j * d + 16 * h));
+                v[h] = X::load::<S>(values.add(j * d + 16 * h));
             }
             for r in 0..R {
                 let p = S::splat(*weights.add(r * CHUNK + j));
@@ -351,60 +470,35 @@ unsafe fn finish(total: &State, merged: *const f32, row: &QueryRow, d: usize) {
     }
 }
 
-/// The keys of a chunk as `[tile][dim][16]` numbers; those of another, which is next, are asked for.
+/// Keys and values of a chunk as numbers, in the order they have.
 #[inline(always)]
-unsafe fn widen_keys<S: Simd>(heads: &Heads, chunk: usize, next: usize, out: *mut f32) {
+unsafe fn widen<S: Simd>(format: KvFormat, d: usize, k: *const u8, v: *const u8, keys: *mut f32, values: *mut f32) {
     unsafe {
-        let [p, next] = [chunk, next].map(|chunk| heads.pages[chunk - heads.first_chunk].0.add(heads.keys_at));
-        let d = heads.head_dim;
-        match heads.format {
-            KvFormat::F32 => std::ptr::copy_nonoverlapping(p.cast(), out, CHUNK * d),
-            KvFormat::F16 => widen_f16::<S>(p.cast(), next, CHUNK * d, out),
+        match format {
+            KvFormat::F32 => unreachable!("these are numbers"),
+            KvFormat::F16 => {
+                for i in (0..CHUNK * d).step_by(16) {
+                    S::store(keys.add(i), S::from_f16(k.cast::<u16>().add(i)));
+                    S::store(values.add(i), S::from_f16(v.cast::<u16>().add(i)));
+                }
+            }
             KvFormat::Q8_0 => {
-                let (codes, scales) = (p.cast::<i8>(), p.add(CHUNK * d).cast::<f32>());
                 let groups = d.div_ceil(32);
+                let (codes, scales) = (k.cast::<i8>(), k.add(CHUNK * d).cast::<f32>());
                 for tile in 0..CHUNK / 16 {
                     for i in 0..d {
                         for lane in 0..16 {
                             let at = (tile * d + i) * 16 + lane;
                             let scale = *scales.add((tile * groups + i / 32) * 16 + lane);
-                            *out.add(at) = f32::from(*codes.add(at)) * scale;
+                            *keys.add(at) = f32::from(*codes.add(at)) * scale;
                         }
                     }
                 }
-            }
-        }
-    }
-}
-
-/// Half-precision numbers, `n` of them, a multiple of 32; as many bytes from `next` on are asked for.
-#[inline(always)]
-unsafe fn widen_f16<S: Simd>(p: *const u16, next: *const u8, n: usize, out: *mut f32) {
-    unsafe {
-        for i in (0..n).step_by(32) {
-            S::prefetch(next.wrapping_add(2 * i));
-            S::store(out.add(i), S::from_f16(p.add(i)));
-            S::store(out.add(i + 16), S::from_f16(p.add(i + 16)));
-        }
-    }
-}
-
-/// The values of a chunk as `[position][dim]` numbers; those of another, which is next, are asked for.
-#[inline(always)]
-unsafe fn widen_values<S: Simd>(heads: &Heads, chunk: usize, next: usize, out: *mut f32) {
-    unsafe {
-        let [p, next] = [chunk, next].map(|chunk| heads.pages[chunk - heads.first_chunk].0.add(heads.values_at));
-        let d = heads.head_dim;
-        match heads.format {
-            KvFormat::F32 => std::ptr::copy_nonoverlapping(p.cast(), out, CHUNK * d),
-            KvFormat::F16 => widen_f16::<S>(p.cast(), next, CHUNK * d, out),
-            KvFormat::Q8_0 => {
-                let (codes, scales) = (p.cast::<i8>(), p.add(CHUNK * d).cast::<f32>());
-                let groups = d.div_ceil(32);
+                let (codes, scales) = (v.cast::<i8>(), v.add(CHUNK * d).cast::<f32>());
                 for position in 0..CHUNK {
                     for i in 0..d {
                         let scale = *scales.add(position * groups + i / 32);
-                        *out.add(position * d + i) = f32::from(*codes.add(position * d + i)) * scale;
+                        *values.add(position * d + i) = f32::from(*codes.add(position * d + i)) * scale;
                     }
                 }
             }

@@ -7,6 +7,7 @@
 //! valid for what their documentation says is read or written.
 #![allow(clippy::missing_safety_doc, clippy::too_many_arguments, clippy::needless_range_loop)]
 
+mod ahead;
 pub mod attention;
 pub mod batch;
 pub mod float;

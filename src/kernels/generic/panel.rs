@@ -3,6 +3,7 @@
 //!
 //! One vector of a panel holds four consecutive codes of each of 16 rows; one word of a tile holds four consecutive
 //! activations of one token. So a lane is a row, no sum crosses lanes, and the float steps are those of `scalar.rs`.
+use super::ahead;
 use crate::{
     gguf::TensorType,
     kernels::{
@@ -182,6 +183,14 @@ const fn words_per_scale<W: Format256>() -> usize {
     if W::SCALE_PER_32 { 8 } else { 4 }
 }
 
+type Ahead = ahead::Ahead<3>;
+
+/// The rows after these, which most likely come next. They lie one after the other; read panel by panel, from 16 places,
+/// they would come too late.
+fn next_group(rows: &[*const u8; GROUP_ROWS], row_bytes: usize) -> Ahead {
+    Ahead::new(rows[0].wrapping_add(GROUP_ROWS * row_bytes))
+}
+
 /// 32 rows (`rows[r]` points to row `r`; rows that do not exist may repeat one that does) of `blocks` super-blocks times
 /// a run of tiles. `tiles[i]` starts at block 0 of tile `i`, which has `counts[i]` tokens.
 /// `out[i]` receives `[token][32 rows]` for each tile: `out` is `[tiles][TILE][32]`.
@@ -196,7 +205,7 @@ pub unsafe fn group_256<S: Simd>(
 ) {
     unsafe {
         let panels = scratch.cast::<Panel256>();
-        let mut ahead = Ahead::of_rows(rows[0], blocks * ty.block_bytes());
+        let mut ahead = next_group(rows, blocks * ty.block_bytes());
         let at_once = panel_blocks::<S>(tiles.len());
         for first in (0..blocks).step_by(at_once) {
             let n = at_once.min(blocks - first);
@@ -212,45 +221,6 @@ pub unsafe fn group_256<S: Simd>(
                 let y = out.add(i * TILE * GROUP_ROWS);
                 tile_256::<S, W>(pair, n, tile.add(first), count, y, first == 0, &mut ahead);
             });
-        }
-    }
-}
-
-/// What is asked for before it is needed: the next group's rows, which most likely come next. They lie one after the
-/// other; read panel by panel, from 16 places, they would come too late. Asked for all at once, they would keep what is
-/// needed now waiting; so a few lines are, between products.
-struct Ahead {
-    next: *const u8,
-    end: *const u8,
-    /// How many runs of lines a step asks for.
-    runs: usize,
-}
-
-impl Ahead {
-    const RUN: usize = 3 * 64;
-
-    /// From the start of the rows after those that `rows` begins.
-    fn of_rows(rows: *const u8, row_bytes: usize) -> Self {
-        let next = rows.wrapping_add(GROUP_ROWS * row_bytes);
-        Self { next, end: next, runs: 0 }
-    }
-
-    /// Lets this many more bytes be asked for, in at most so many steps.
-    #[inline(always)]
-    fn allow(&mut self, bytes: usize, steps: usize) {
-        self.end = self.end.wrapping_add(bytes);
-        self.runs = bytes.div_ceil(steps * Self::RUN);
-    }
-
-    #[inline(always)]
-    fn step<S: Simd>(&mut self) {
-        if self.next < self.end {
-            for _ in 0..self.runs {
-                for line in 0..Self::RUN / 64 {
-                    S::prefetch(self.next.wrapping_add(64 * line));
-                }
-                self.next = self.next.wrapping_add(Self::RUN);
-            }
         }
     }
 }
@@ -592,7 +562,7 @@ pub unsafe fn group_32<S: Simd, W: Format32>(
     unsafe {
         let panels = scratch.cast::<Panel32>();
         let groups = blocks.div_ceil(8);
-        let mut ahead = Ahead::of_rows(rows[0], blocks * W::BYTES);
+        let mut ahead = next_group(rows, blocks * W::BYTES);
         let at_once = panel_blocks::<S>(tiles.len());
         for first in (0..groups).step_by(at_once) {
             let n = at_once.min(groups - first);

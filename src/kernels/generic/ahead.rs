@@ -1,0 +1,37 @@
+use crate::kernels::simd::Simd;
+
+/// Memory that is asked for before it is needed. All at once, it would keep waiting what is needed now; so a few lines are,
+/// in runs of `LINES`, between other work.
+pub struct Ahead<const LINES: usize> {
+    next: *const u8,
+    end: *const u8,
+    /// How many runs a step asks for.
+    runs: usize,
+}
+
+impl<const LINES: usize> Ahead<LINES> {
+    const RUN: usize = 64 * LINES;
+
+    pub fn new(start: *const u8) -> Self {
+        Self { next: start, end: start, runs: 0 }
+    }
+
+    /// Lets this many more bytes be asked for, in at most so many steps.
+    #[inline(always)]
+    pub fn allow(&mut self, bytes: usize, steps: usize) {
+        self.end = self.end.wrapping_add(bytes);
+        self.runs = bytes.div_ceil(steps * Self::RUN);
+    }
+
+    #[inline(always)]
+    pub fn step<S: Simd>(&mut self) {
+        if self.next < self.end {
+            for _ in 0..self.runs {
+                for line in 0..LINES {
+                    S::prefetch(self.next.wrapping_add(64 * line));
+                }
+                self.next = self.next.wrapping_add(Self::RUN);
+            }
+        }
+    }
+}
