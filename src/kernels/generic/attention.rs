@@ -181,8 +181,8 @@ pub unsafe fn attend<S: Simd>(heads: &Heads, rows: &[QueryRow], scratch: *mut f3
             std::ptr::write_bytes(acc.add(r * d), 0, d);
         }
         let parts = if rows.len() <= const { most_rows::<S>() } { 1 } else { rows.len().div_ceil(ROWS) };
-        // See `part`: so many passes over the dimensions of four vectors of keys, and then of values.
-        let steps = parts * 8 * d / vectors::<S>(rows.len().div_ceil(parts));
+        // For each part one to a dimension of the keys, and as many with the values.
+        let steps = parts * 2 * d;
         for chunk in start / CHUNK..end.div_ceil(CHUNK) {
             let last = chunk + 1 == end.div_ceil(CHUNK);
             let [k, v] = heads.of(chunk);
@@ -310,7 +310,9 @@ unsafe fn score_tiles<S: Simd, X: Stored, const R: usize, const T: usize>(
         }
         let mut sums = [[S::splat(0.0); T]; R];
         for i in 0..d {
-            ahead.step::<S>();
+            if i.is_multiple_of(4 / T) {
+                ahead.step::<S>();
+            }
             let mut k = [X::load::<S>(keys.add(i * 16)); T];
             for t in 1..T {
                 k[t] = X::load::<S>(keys.add((t * d + i) * 16));
@@ -409,14 +411,16 @@ unsafe fn weigh_vectors<S: Simd, X: Stored, const R: usize, const H: usize>(
     ahead: &mut Ahead,
 ) {
     unsafe {
-        let mut o = [[S::splat(0.0); H]; R];
+        let mut sums = [[S::splat(0.0); H]; R];
         for r in 0..R {
             for h in 0..H {
-                o[r][h] = S::load(acc.add(r * d + 16 * h));
+                sums[r][h] = S::load(acc.add(r * d + 16 * h));
             }
         }
         for j in from..to {
-            ahead.step::<S>();
+            if j.is_multiple_of(4 / H) {
+                ahead.step::<S>();
+            }
             let mut v = [X::load::<S>(values.add(j * d)); H];
             for h in 1..H {
                 v[h] = X::load::<S>(values.add(j * d + 16 * h));
@@ -424,13 +428,13 @@ unsafe fn weigh_vectors<S: Simd, X: Stored, const R: usize, const H: usize>(
             for r in 0..R {
                 let p = S::splat(*weights.add(r * CHUNK + j));
                 for h in 0..H {
-                    o[r][h] = S::fma(v[h], p, o[r][h]);
+                    sums[r][h] = S::fma(v[h], p, sums[r][h]);
                 }
             }
         }
         for r in 0..R {
             for h in 0..H {
-                S::store(acc.add(r * d + 16 * h), o[r][h]);
+                S::store(acc.add(r * d + 16 * h), sums[r][h]);
             }
         }
     }
@@ -477,9 +481,11 @@ unsafe fn widen<S: Simd>(format: KvFormat, d: usize, k: *const u8, v: *const u8,
         match format {
             KvFormat::F32 => unreachable!("these are numbers"),
             KvFormat::F16 => {
-                for i in (0..CHUNK * d).step_by(16) {
-                    S::store(keys.add(i), S::from_f16(k.cast::<u16>().add(i)));
-                    S::store(values.add(i), S::from_f16(v.cast::<u16>().add(i)));
+                for (p, out) in [(k, keys), (v, values)] {
+                    for i in (0..CHUNK * d).step_by(32) {
+                        S::store(out.add(i), S::from_f16(p.cast::<u16>().add(i)));
+                        S::store(out.add(i + 16), S::from_f16(p.cast::<u16>().add(i + 16)));
+                    }
                 }
             }
             KvFormat::Q8_0 => {
