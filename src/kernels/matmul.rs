@@ -2,11 +2,11 @@
 use super::{
     generic::{
         float,
-        panel::{self, GROUP_ROWS, TILE, Tile32, Tile256},
+        panel::{self, GROUP_ROWS, LONE_TILE, TILE, Tile32, Tile256},
     },
     norm::Norm,
     scalar::Glu,
-    tier::Tier,
+    tier::{Panels, Tier},
 };
 use crate::{
     compute::{Aligned, Lane, Phase, Shared},
@@ -141,7 +141,8 @@ impl Inputs<'_> {
 
 impl InputBuffer {
     pub fn inputs(&mut self, tier: &Tier, tokens: usize, cols: usize, needs: Needs) -> Inputs<'_> {
-        let tiled = tier.panels.as_ref().is_some_and(|panels| tokens >= if needs.wide { TILE } else { panels.from });
+        let from = |panels: &Panels| if needs.wide { panels.wide_from } else { panels.from };
+        let tiled = tier.panels.as_ref().is_some_and(|panels| tokens >= from(panels));
         self.laid_out(tiled, tokens, cols, needs)
     }
 
@@ -173,7 +174,8 @@ impl InputBuffer {
 }
 
 fn tile_count(tokens: usize) -> usize {
-    tokens.div_ceil(TILE)
+    // There is room for one more, which is better than another tile.
+    if tokens == LONE_TILE { 1 } else { tokens.div_ceil(TILE) }
 }
 
 /// The tokens of tile `i`: all tiles are full or one short of it, as even as can be.
@@ -402,7 +404,7 @@ impl<'a> Matmul<'a> {
     fn many(&self, weight: &Weight, rows: Range<usize>, tiles: Range<usize>, scratch: &mut Aligned, out: &mut [f32]) {
         let (row_bytes, tokens) = (weight.row_bytes(), self.inputs.tokens);
         let groups = self.inputs.cols.div_ceil(256);
-        assert!(out.len() >= tiles.len() * TILE * GROUP_ROWS);
+        assert!(out.len() >= tiles.len() * LONE_TILE * GROUP_ROWS);
         let data = &weight.data[rows.start * row_bytes..rows.end * row_bytes];
         // Rows beyond the last repeat it; what they give is not used.
         let pointers = std::array::from_fn(|r| data[r.min(rows.len() - 1) * row_bytes..].as_ptr());
@@ -438,8 +440,9 @@ impl<'a> Matmul<'a> {
         let (cols, row_bytes) = (self.inputs.cols, weight.row_bytes());
         let data = weight.data[rows.start * row_bytes..rows.end * row_bytes].as_ptr();
         let scratch = scratch.get::<f32>(float::scratch_len(cols)).as_mut_ptr();
-        for (tile, out) in tiles.zip(out.chunks_mut(TILE * GROUP_ROWS)) {
+        for (i, tile) in tiles.enumerate() {
             let tokens = tile_tokens(self.inputs.tokens, tile);
+            let out = &mut out[i * TILE * GROUP_ROWS..][..tokens.len() * GROUP_ROWS];
             // SAFETY: as in `few`; `out` has a row of GROUP_ROWS for each token of the tile.
             unsafe {
                 let x = self.inputs.plain.read(tokens.start * cols..tokens.end * cols).as_ptr();
@@ -498,7 +501,7 @@ impl Phase for Matmul<'_> {
         let (n, tokens) = (rows.len(), self.inputs.tokens);
         let tiled = self.inputs.tiled;
         if tiled && part.weight.activation() != Activation::F32 {
-            let len = TILES_TOGETHER * TILE * GROUP_ROWS;
+            let len = TILES_TOGETHER * LONE_TILE * GROUP_ROWS;
             let (ys, gates) = lane.partial.get::<f32>(2 * len).split_at_mut(len);
             for start in (0..tile_count(tokens)).step_by(TILES_TOGETHER) {
                 let tiles = start..tile_count(tokens).min(start + TILES_TOGETHER);

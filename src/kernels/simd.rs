@@ -100,6 +100,8 @@ pub trait Simd: Copy + 'static {
     /// From this many tokens on, unpacking pays in formats with small codes: where kernels for fewer are bound by what they
     /// compute, not by reading.
     const TILED_FROM: usize = TILE + 1;
+    /// The same in formats with codes of eight bits.
+    const WIDE_TILED_FROM: usize = TILE;
     /// Adds, per lane, the products of four weight codes (see [`Simd::FLIP`]) with four signed bytes.
     unsafe fn dot_bytes(acc: Self::I, weights: Self::B, activations: Self::B) -> Self::I;
     /// Whether products are of matrices: of two rows and two tokens at a time, over two words.

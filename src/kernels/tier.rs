@@ -56,6 +56,8 @@ type RowsFloat = unsafe fn(TensorType, *const u8, usize, usize, *const f32, usiz
 pub struct Panels {
     /// [`Simd::TILED_FROM`](super::simd::Simd::TILED_FROM).
     pub from: usize,
+    /// [`Simd::WIDE_TILED_FROM`](super::simd::Simd::WIDE_TILED_FROM).
+    pub wide_from: usize,
     pub group_256: Group<Tile256>,
     pub group_32: Group<Tile32>,
     /// [`super::generic::panel::pack_256`].
@@ -176,7 +178,13 @@ macro_rules! generic_tier {
             rows_256,
             rows_32,
             rows_float,
-            panels: Some(Panels { from: <$Machine as $crate::kernels::simd::Simd>::TILED_FROM, group_256, group_32, pack_256 }),
+            panels: Some(Panels {
+                from: <$Machine as $crate::kernels::simd::Simd>::TILED_FROM,
+                wide_from: <$Machine as $crate::kernels::simd::Simd>::WIDE_TILED_FROM,
+                group_256,
+                group_32,
+                pack_256,
+            }),
             rms_norm,
             layer_norm,
             glu,

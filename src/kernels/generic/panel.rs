@@ -16,8 +16,10 @@ use std::ops::Range;
 
 /// Most tokens in a tile.
 pub const TILE: usize = 7;
-/// Fewest: one token more than a tile holds makes two tiles.
-const FEWEST: usize = TILE.div_ceil(2);
+/// Tokens in a tile that is the only one, if they are as many.
+pub const LONE_TILE: usize = TILE + 1;
+/// Fewest: one token more than that makes two tiles.
+const FEWEST: usize = (LONE_TILE + 1) / 2;
 /// Rows of a panel, and how many panels the inner loop works on together.
 pub const PANEL_ROWS: usize = 16;
 pub const PANELS: usize = 2;
@@ -193,7 +195,7 @@ fn next_group(rows: &[*const u8; GROUP_ROWS], row_bytes: usize) -> Ahead {
 
 /// 32 rows (`rows[r]` points to row `r`; rows that do not exist may repeat one that does) of `blocks` super-blocks times
 /// a run of tiles. `tiles[i]` starts at block 0 of tile `i`, which has `counts[i]` tokens.
-/// `out[i]` receives `[token][32 rows]` for each tile: `out` is `[tiles][TILE][32]`.
+/// `out[i]` receives `[token][32 rows]` for each tile: `out` is `[tiles][TILE][32]`, or `[LONE_TILE][32]`.
 #[inline(always)]
 pub unsafe fn group_256<S: Simd>(
     ty: TensorType,
@@ -215,7 +217,8 @@ pub unsafe fn group_256<S: Simd>(
                 let block: [*const u8; 16] = std::array::from_fn(|r| rows[PANEL_ROWS * g + r].add(at));
                 with_format_256!(ty, W => unpack_256::<S, W>(block, &mut *panels.add(i)));
             }
-            ahead.allow(GROUP_ROWS * n * ty.block_bytes(), 16 * n * part_count::<S>(tiles));
+            let steps = with_class_256!(ty, W => 64 / words_per_scale::<W>());
+            ahead.allow(GROUP_ROWS * n * ty.block_bytes(), steps * n * part_count::<S>(tiles));
             let pair = [panels.cast_const(), panels.add(n).cast_const()];
             with_class_256!(ty, W => for (i, &(tile, count)) in tiles.iter().enumerate() {
                 let y = out.add(i * TILE * GROUP_ROWS);
@@ -282,16 +285,20 @@ unsafe fn tile_256<S: Simd, W: Format256>(
     unsafe {
         for tokens in parts::<S>(count) {
             let (from, y) = (tokens.start, y.add(GROUP_ROWS * tokens.start));
-            if const { S::REGISTERS >= 32 } {
+            if together::<S>(tokens.len()) {
                 with_count!([4 5 6 7] tokens.len(), T => {
                     part_256::<S, W, PANELS, T>(panels, n, tile, from, y, first, ahead);
                 });
             } else {
                 for g in 0..PANELS {
                     let y = y.add(PANEL_ROWS * g);
-                    with_count!([2 3 4] tokens.len(), T => {
-                        part_256::<S, W, 1, T>([panels[g]], n, tile, from, y, first, ahead);
-                    });
+                    if const { S::REGISTERS >= 32 } {
+                        part_256::<S, W, 1, LONE_TILE>([panels[g]], n, tile, from, y, first, ahead);
+                    } else {
+                        with_count!([2 3 4] tokens.len(), T => {
+                            part_256::<S, W, 1, T>([panels[g]], n, tile, from, y, first, ahead);
+                        });
+                    }
                 }
             }
         }
@@ -435,7 +442,7 @@ unsafe fn wide_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
                 }
                 acc = [acc[0]; G];
             }
-            products::<S, G, T, 4>(
+            products::<S, G, T>(
                 &mut acc,
                 panels.map(|panel| &panel.codes),
                 &a.q,
@@ -466,9 +473,10 @@ unsafe fn pair_codes<S: Simd>(codes: &mut [[u8; 64]; 64]) {
     }
 }
 
-/// Adds the products of some words of the panels with those of the tokens; a step ahead for every so many words.
+/// Adds the products of some words of the panels with those of the tokens. A step ahead comes first: between them, its
+/// branch would lead the compiler to keep all that was loaded before it.
 #[inline(always)]
-unsafe fn products<S: Simd, const G: usize, const T: usize, const EVERY: usize>(
+unsafe fn products<S: Simd, const G: usize, const T: usize>(
     acc: &mut [[S::I; T]; G],
     codes: [&[[u8; 64]; 64]; G],
     q: &[[i32; 8]; 64],
@@ -477,12 +485,10 @@ unsafe fn products<S: Simd, const G: usize, const T: usize, const EVERY: usize>(
     ahead: &mut Ahead,
 ) {
     unsafe {
+        ahead.step::<S>();
         if const { S::PAIRS } {
             let mut pairs = [[[S::isplat(0); 2]; 4]; G];
             for k in words.step_by(2) {
-                if k.is_multiple_of(EVERY) {
-                    ahead.step::<S>();
-                }
                 for i in 0..T.div_ceil(2) {
                     // Beside the last of an odd number of tokens is one whose sum is not used.
                     let tokens = [q[k].as_ptr().add(from + 2 * i), q[k + 1].as_ptr().add(from + 2 * i)];
@@ -502,9 +508,6 @@ unsafe fn products<S: Simd, const G: usize, const T: usize, const EVERY: usize>(
         let chains = if const { S::REGISTERS >= 32 && G * T <= 8 } { 2 } else { 1 };
         let mut others = [[S::isplat(0); T]; G];
         for first in words.step_by(4) {
-            if first.is_multiple_of(EVERY) {
-                ahead.step::<S>();
-            }
             for k in first..first + 4 {
                 let mut w = [S::bload(codes[0][k].as_ptr()); G];
                 for g in 1..G {
@@ -535,18 +538,24 @@ unsafe fn of<N: Copy>(row: &[N; 8], token: usize) -> N {
     unsafe { *row.get_unchecked(token) }
 }
 
-/// How many [`parts`] all tiles have.
+/// How many [`parts`] all tiles have; one that meets the panels one after the other counts for each.
 #[inline(always)]
 fn part_count<S: Simd>(tiles: &[(*const impl Sized, usize)]) -> usize {
-    tiles.iter().map(|&(_, count)| parts::<S>(count).len()).sum()
+    tiles.iter().map(|&(_, count)| if together::<S>(count) { 1 } else { PANELS * parts::<S>(count).len() }).sum()
+}
+
+/// Whether the registers hold the sums of that many tokens with all panels.
+#[inline(always)]
+fn together<S: Simd>(tokens: usize) -> bool {
+    S::REGISTERS >= 32 && tokens <= TILE
 }
 
 /// The tokens of a tile, of which there are at least [`FEWEST`], in parts that the registers hold the sums of, as even as
 /// can be.
 #[inline(always)]
 fn parts<S: Simd>(count: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
-    debug_assert!((FEWEST..=TILE).contains(&count), "{count} tokens in a tile");
-    let parts = count.div_ceil(if const { S::REGISTERS >= 32 } { TILE } else { NARROW_TILE });
+    debug_assert!((FEWEST..=LONE_TILE).contains(&count), "{count} tokens in a tile");
+    let parts = count.div_ceil(if const { S::REGISTERS >= 32 } { LONE_TILE } else { NARROW_TILE });
     (0..parts).map(move |i| i * count / parts..(i + 1) * count / parts)
 }
 
@@ -609,16 +618,20 @@ unsafe fn tile_32<S: Simd, W: Format32>(
     unsafe {
         for tokens in parts::<S>(count) {
             let (from, y) = (tokens.start, y.add(GROUP_ROWS * tokens.start));
-            if const { S::REGISTERS >= 32 } {
+            if together::<S>(tokens.len()) {
                 with_count!([4 5 6 7] tokens.len(), T => {
                     part_32::<S, W, PANELS, T>(panels, blocks, tile, from, y, first, ahead);
                 });
             } else {
                 for g in 0..PANELS {
                     let y = y.add(PANEL_ROWS * g);
-                    with_count!([2 3 4] tokens.len(), T => {
-                        part_32::<S, W, 1, T>([panels[g]], blocks, tile, from, y, first, ahead);
-                    });
+                    if const { S::REGISTERS >= 32 } {
+                        part_32::<S, W, 1, LONE_TILE>([panels[g]], blocks, tile, from, y, first, ahead);
+                    } else {
+                        with_count!([2 3 4] tokens.len(), T => {
+                            part_32::<S, W, 1, T>([panels[g]], blocks, tile, from, y, first, ahead);
+                        });
+                    }
                 }
             }
         }
@@ -688,7 +701,7 @@ unsafe fn block_sums<S: Simd, W: Format32, const G: usize, const T: usize>(
         let run = const { narrow_run_32::<S, W>() };
         let mut dots = [[S::isplat(0); T]; G];
         if run == 0 {
-            products::<S, G, T, 8>(&mut dots, panels.map(|panel| &panel.codes), &a.q, 8 * j..8 * (j + 1), from, ahead);
+            products::<S, G, T>(&mut dots, panels.map(|panel| &panel.codes), &a.q, 8 * j..8 * (j + 1), from, ahead);
             return dots;
         }
         ahead.step::<S>();

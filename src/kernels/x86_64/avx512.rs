@@ -15,6 +15,8 @@ impl Simd for Avx512 {
     type B = __m512i;
     const FLIP: u8 = 0x80;
     const REGISTERS: usize = 32;
+    const TILED_FROM: usize = 5;
+    const WIDE_TILED_FROM: usize = 5;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m512 {

@@ -6,7 +6,7 @@
 #![allow(clippy::missing_safety_doc, clippy::needless_range_loop)]
 use super::blocks::{Block32, Block256, Bytes, bits_set, halves, load128};
 use crate::kernels::simd::Factors256;
-use std::{arch::x86_64::*, mem::MaybeUninit};
+use std::arch::x86_64::*;
 
 /// How a vector machine unpacks 16 rows: in the formats of this folder by its own registers.
 macro_rules! unpacking {
@@ -339,10 +339,13 @@ pub trait Bytewise: Block256 {
     unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [B::V; 2];
 }
 
-/// The words at one place of the pieces of some rows.
+/// Most pieces that a format has.
+const MOST_PIECES: usize = 6;
+
+/// The words at one place of the pieces of some rows: of four words, which all stay in registers.
 #[derive(Clone, Copy)]
 struct Words<'a, V> {
-    pieces: &'a [[V; 8]],
+    pieces: &'a [[V; 4]; MOST_PIECES],
     first: usize,
     word: usize,
 }
@@ -351,7 +354,7 @@ impl<V: Rows> Bytes for Words<'_, V> {
     type V = V;
     #[inline(always)]
     unsafe fn at(self, offset: usize) -> V {
-        unsafe { self.pieces.get_unchecked((offset - self.first) / 32)[self.word] }
+        self.pieces[(offset - self.first) / 32][self.word]
     }
 }
 
@@ -359,20 +362,47 @@ impl<V: Rows> Bytes for Words<'_, V> {
 #[inline(always)]
 pub unsafe fn by_words<V: Rows, W: Bytewise>(rows: &[*const u8], bias: u8, out: Lanes) {
     unsafe {
-        let (first, n) = W::PIECES;
         let bias = V::splat(bias);
-        // Only the first `n` are used: to fill them all would take a twentieth of the time.
-        let mut pieces = [const { MaybeUninit::<[V; 8]>::uninit() }; 6];
-        for i in 0..n {
-            pieces[i].write(eight_words(rows, first + 32 * i));
+        for half in 0..2 {
+            let pieces = [
+                half_piece::<V, W, 0>(rows, half),
+                half_piece::<V, W, 1>(rows, half),
+                half_piece::<V, W, 2>(rows, half),
+                half_piece::<V, W, 3>(rows, half),
+                half_piece::<V, W, 4>(rows, half),
+                half_piece::<V, W, 5>(rows, half),
+            ];
+            two_eighths::<V, W, 0>(&pieces, half, bias, out);
+            two_eighths::<V, W, 1>(&pieces, half, bias, out);
+            two_eighths::<V, W, 2>(&pieces, half, bias, out);
+            two_eighths::<V, W, 3>(&pieces, half, bias, out);
         }
-        let pieces = std::slice::from_raw_parts(pieces.as_ptr().cast::<[V; 8]>(), n);
-        for i in 0..4 {
-            for word in 0..8 {
-                let [low, high] = W::from_bytes(Words { pieces, first, word }, i);
-                out.store(16 * i + word, low.add_bytes(bias));
-                out.store(16 * i + 8 + word, high.add_bytes(bias));
-            }
+    }
+}
+
+/// Words of the first or the last 16 bytes of piece `I`, if there is one. Not a loop, which might not be unrolled.
+#[inline(always)]
+unsafe fn half_piece<V: Rows, W: Bytewise, const I: usize>(rows: &[*const u8], half: usize) -> [V; 4] {
+    unsafe {
+        let (first, n) = W::PIECES;
+        if I < n { four_words(rows, first + 32 * I + 16 * half) } else { [V::splat(0); 4] }
+    }
+}
+
+/// The codes of the eighths 2 I and 2 I + 1 that these words make.
+#[inline(always)]
+unsafe fn two_eighths<V: Rows, W: Bytewise, const I: usize>(
+    pieces: &[[V; 4]; MOST_PIECES],
+    half: usize,
+    bias: V,
+    out: Lanes,
+) {
+    unsafe {
+        for word in 0..4 {
+            let [low, high] = W::from_bytes(Words { pieces, first: W::PIECES.0, word }, I);
+            let k = 16 * I + 4 * half + word;
+            out.store(k, low.add_bytes(bias));
+            out.store(k + 8, high.add_bytes(bias));
         }
     }
 }
