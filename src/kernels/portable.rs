@@ -26,7 +26,7 @@ impl Simd for Portable {
     type I = I;
     type B = [u8; 64];
     const FLIP: u8 = 0;
-    const REGISTERS: usize = 8;
+    const REGISTERS: usize = 2;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> F {

@@ -10,21 +10,31 @@ use crate::kernels::{formats::with_count, simd::Simd};
 pub const CHUNK: usize = 64;
 /// Chunks in a segment.
 pub const SEGMENT: usize = 16;
-/// Query rows that the inner loops work on together if there are many,
-const ROWS: usize = 4;
-/// and so many at most if those are all: then keys and values are read where they are.
+/// So many query rows the inner loops work on together if those are all and the registers hold their sums,
+const MANY_ROWS: usize = 8;
+/// otherwise so many at most.
 const fn most_rows<S: Simd>() -> usize {
-    if S::REGISTERS >= 32 { 8 } else { ROWS }
+    if S::REGISTERS >= 8 { 4 } else { 1 }
 }
+/// Runs a statement with the constant `$R` equal to the number of rows `$n`.
+macro_rules! with_rows {
+    ($S:ident, $n:expr, $R:ident => $body:expr) => {
+        if $S::REGISTERS >= 32 && $n == MANY_ROWS {
+            with_count!([8] $n, $R => $body)
+        } else if $S::REGISTERS >= 8 {
+            with_count!([1 2 3 4] $n, $R => $body)
+        } else {
+            with_count!([1] $n, $R => $body)
+        }
+    };
+}
+
 /// Vectors of keys or of values that they work on together: as many as the registers hold the sums of.
 const fn vectors<S: Simd>(rows: usize) -> usize {
-    let most = S::REGISTERS / 2 / rows;
-    if most >= 4 {
-        4
-    } else if most >= 2 {
-        2
-    } else {
-        1
+    match S::REGISTERS / 2 / rows {
+        0 | 1 => 1,
+        2 | 3 => 2,
+        _ => 4,
     }
 }
 
@@ -154,15 +164,6 @@ struct Sums {
     states: *mut [State; 2],
 }
 
-impl Sums {
-    /// Those of the rows from `row` on.
-    unsafe fn from(self, row: usize, d: usize) -> Self {
-        unsafe {
-            Self { scores: self.scores.add(row * CHUNK), acc: self.acc.add(row * d), states: self.states.add(row) }
-        }
-    }
-}
-
 /// Computes all rows. Where there are many, keys and values of a chunk are widened once for all of them.
 #[inline(always)]
 pub unsafe fn attend<S: Simd>(heads: &Heads, rows: &[QueryRow], scratch: *mut f32) {
@@ -180,7 +181,8 @@ pub unsafe fn attend<S: Simd>(heads: &Heads, rows: &[QueryRow], scratch: *mut f3
             std::ptr::write_bytes(merged.add(r * d), 0, d);
             std::ptr::write_bytes(acc.add(r * d), 0, d);
         }
-        let parts = if rows.len() <= const { most_rows::<S>() } { 1 } else { rows.len().div_ceil(ROWS) };
+        let many = S::REGISTERS >= 32 && rows.len() == MANY_ROWS;
+        let parts = if many { 1 } else { rows.len().div_ceil(most_rows::<S>()) };
         // For each part one to a dimension of the keys, and as many with the values.
         let steps = parts * 2 * d;
         for chunk in start / CHUNK..end.div_ceil(CHUNK) {
@@ -192,7 +194,7 @@ pub unsafe fn attend<S: Simd>(heads: &Heads, rows: &[QueryRow], scratch: *mut f3
             }
             match heads.format {
                 KvFormat::F32 => all_parts::<S, f32>(heads, rows, parts, chunk, [k.cast(), v.cast()], sums, &mut ahead),
-                KvFormat::F16 if parts == 1 => {
+                KvFormat::F16 if parts == 1 && S::REGISTERS >= 8 => {
                     all_parts::<S, half::f16>(heads, rows, parts, chunk, [k.cast(), v.cast()], sums, &mut ahead);
                 }
                 _ => {
@@ -213,64 +215,42 @@ pub unsafe fn attend<S: Simd>(heads: &Heads, rows: &[QueryRow], scratch: *mut f3
     }
 }
 
-/// One chunk of [`attend`]: the rows in parts that are as even as can be.
+/// One chunk of [`attend`]: the rows in parts that are as even as can be. Rows of a part share each load of a key and of a
+/// value, and are independent of each other.
 #[inline(always)]
 unsafe fn all_parts<S: Simd, X: Stored>(
     heads: &Heads,
     rows: &[QueryRow],
     parts: usize,
     chunk: usize,
-    kv: [*const X; 2],
-    sums: Sums,
-    ahead: &mut Ahead,
-) {
-    for i in 0..parts {
-        let these = i * rows.len() / parts..(i + 1) * rows.len() / parts;
-        let sums = unsafe { sums.from(these.start, heads.head_dim) };
-        let rows = &rows[these];
-        unsafe {
-            if const { most_rows::<S>() == 8 } {
-                with_count!([1 2 3 4 5 6 7 8] rows.len(), R => part::<S, X, R>(heads, rows, chunk, kv, sums, ahead));
-            } else {
-                with_count!([1 2 3 4] rows.len(), R => part::<S, X, R>(heads, rows, chunk, kv, sums, ahead));
-            }
-        }
-    }
-}
-
-/// `R` rows and a chunk. They share each load of a key and of a value, and are independent of each other.
-#[inline(always)]
-unsafe fn part<S: Simd, X: Stored, const R: usize>(
-    heads: &Heads,
-    rows: &[QueryRow],
-    chunk: usize,
     [keys, values]: [*const X; 2],
     sums: Sums,
     ahead: &mut Ahead,
 ) {
-    unsafe {
-        let (d, base) = (heads.head_dim, chunk * CHUNK);
-        let mut seen = [(0, 0); R];
-        for r in 0..R {
-            let row = &rows[r];
-            seen[r] = (row.start.clamp(base, base + CHUNK) - base, row.end.clamp(base, base + CHUNK) - base);
+    let (d, base) = (heads.head_dim, chunk * CHUNK);
+    let seen = |row: &QueryRow| [row.start, row.end].map(|at| at.clamp(base, base + CHUNK) - base);
+    for i in 0..parts {
+        let these = i * rows.len() / parts..(i + 1) * rows.len() / parts;
+        let (first, n) = (these.start, these.len());
+        let rows = &rows[these];
+        if rows.iter().map(seen).all(|[from, to]| from == to) {
+            continue;
         }
-        if seen.iter().all(|(from, to)| from >= to) {
-            return;
-        }
-        score::<S, X, R>(rows, d, keys, sums.scores, ahead);
-        for r in 0..R {
-            let (from, to) = seen[r];
-            if from < to {
-                let state = &mut (*sums.states.add(r))[0];
-                softmax::<S>(heads, sums.scores.add(r * CHUNK), from, to, state, sums.acc.add(r * d));
+        unsafe {
+            let (scores, acc) = (sums.scores.add(first * CHUNK), sums.acc.add(first * d));
+            with_rows!(S, n, R => score::<S, X, R>(rows, d, keys, scores, ahead));
+            for (r, row) in rows.iter().enumerate() {
+                let [from, to] = seen(row);
+                if from < to {
+                    let state = &mut (*sums.states.add(first + r))[0];
+                    softmax::<S>(heads, scores.add(r * CHUNK), from, to, state, acc.add(r * d));
+                }
             }
-        }
-        if seen == [seen[0]; R] {
-            weigh::<S, X, R>(sums.scores, values, d, seen[0], sums.acc, ahead);
-        } else {
-            for r in 0..R {
-                weigh::<S, X, 1>(sums.scores.add(r * CHUNK), values, d, seen[r], sums.acc.add(r * d), ahead);
+            let all = seen(&rows[0]);
+            let at_once = if rows.iter().all(|row| seen(row) == all) { n } else { 1 };
+            for r in (0..n).step_by(at_once) {
+                let (scores, seen, acc) = (scores.add(r * CHUNK), seen(&rows[r]), acc.add(r * d));
+                with_rows!(S, at_once, R => weigh::<S, X, R>(scores, values, d, seen, acc, ahead));
             }
         }
     }
@@ -376,7 +356,7 @@ unsafe fn weigh<S: Simd, X: Stored, const R: usize>(
     weights: *const f32,
     values: *const X,
     d: usize,
-    seen: (usize, usize),
+    seen: [usize; 2],
     acc: *mut f32,
     ahead: &mut Ahead,
 ) {
@@ -392,7 +372,7 @@ unsafe fn weigh<S: Simd, X: Stored, const R: usize>(
         for r in 0..R {
             for i in i..d {
                 let o = acc.add(r * d + i);
-                for j in seen.0..seen.1 {
+                for j in seen[0]..seen[1] {
                     *o = (*values.add(j * d + i)).number().mul_add(*weights.add(r * CHUNK + j), *o);
                 }
             }
@@ -406,7 +386,7 @@ unsafe fn weigh_vectors<S: Simd, X: Stored, const R: usize, const H: usize>(
     weights: *const f32,
     values: *const X,
     d: usize,
-    (from, to): (usize, usize),
+    [from, to]: [usize; 2],
     acc: *mut f32,
     ahead: &mut Ahead,
 ) {
