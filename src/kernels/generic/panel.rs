@@ -19,7 +19,7 @@ pub const TILE: usize = 7;
 /// Tokens in a tile that is the only one, if they are as many.
 pub const LONE_TILE: usize = TILE + 1;
 /// Fewest: one token more than that makes two tiles.
-const FEWEST: usize = (LONE_TILE + 1) / 2;
+const FEWEST: usize = LONE_TILE.div_ceil(2);
 /// Rows of a panel, and how many panels the inner loop works on together.
 pub const PANEL_ROWS: usize = 16;
 pub const PANELS: usize = 2;
@@ -62,6 +62,8 @@ pub struct Tile32 {
     q: [[i32; 8]; 64],
     /// `[j][t]`: sum of the 32 columns from 32 j.
     sums: [[i32; 8]; 8],
+    /// What sums of those columns start from so that codes that are [`FLIPPED`] too large give the same result.
+    starts: [[i32; 8]; 8],
     d: [[f32; 8]; 8],
     /// `[j][t]`: `f32(sum) * d`.
     lows: [[f32; 8]; 8],
@@ -125,6 +127,9 @@ pub unsafe fn pack_256<S: Simd>(rows: &[&[Act256]], out: &mut [Tile256]) {
     }
 }
 
+/// [`Simd::FLIP`] where it is not 0.
+const FLIPPED: u8 = 0x80;
+
 /// What small signed codes are made unsigned with for narrow sums.
 const CENTRE: u8 = 32;
 
@@ -150,6 +155,7 @@ pub fn pack_32(rows: &[&[Act32x8]], out: &mut [Tile32]) {
             }
             for j in 0..8 {
                 tile.sums[j][t] = a.sums[j];
+                tile.starts[j][t] = -i32::from(FLIPPED) * a.sums[j];
                 tile.d[j][t] = a.d[j];
                 tile.lows[j][t] = a.sums[j] as f32 * a.d[j];
             }
@@ -327,28 +333,58 @@ unsafe fn part_256<S: Simd, W: Format256, const G: usize, const T: usize>(
                 wide_sums::<S, W, G, T>(panels, a, from, ahead)
             };
             for g in 0..G {
-                let (d, dmin) = (S::load(panels[g].d.as_ptr()), S::load(panels[g].dmin.as_ptr()));
-                let (fours, mins, sums_of) = if W::SCALE_PER_32 && a.sums_32_fit != 0 {
-                    (1, panels[g].mins_32.as_ptr(), a.sums_32.as_ptr())
-                } else {
-                    (2, panels[g].mins.as_ptr(), a.sums.as_ptr())
-                };
-                for t in 0..T {
-                    let mut x = S::mul(S::to_float(sums[g][t]), d);
-                    if !W::SIGNED {
-                        let mut low = S::isplat(0);
-                        for four in 0..fours {
-                            for j in 4 * four..4 * four + 4 {
-                                let sum = S::isplat(of(&*sums_of.add(j), from + t));
-                                low = S::dot_words(low, S::iload(mins.add(j).cast()), sum);
-                            }
-                        }
-                        x = S::fma(S::sub(S::splat(-0.0), S::to_float(low)), dmin, x);
-                    }
-                    let p = y.add(GROUP_ROWS * t + PANEL_ROWS * g);
-                    let before = if first && b == 0 { S::splat(0.0) } else { S::load(p) };
-                    S::store(p, S::fma(x, S::splat(of(&a.d, from + t)), before));
-                }
+                let y = y.add(PANEL_ROWS * g);
+                finish_256::<S, W, T>(panels[g], a, from, &sums[g], y, first && b == 0);
+            }
+        }
+    }
+}
+
+/// `y` += what the integer sums of a block and its minima make; starts from zero when `fresh`.
+#[inline(always)]
+unsafe fn finish_256<S: Simd, W: Format256, const T: usize>(
+    panel: &Panel256,
+    a: &Tile256,
+    from: usize,
+    sums: &[S::I; T],
+    y: *mut f32,
+    fresh: bool,
+) {
+    unsafe {
+        let (d, dmin) = (S::load(panel.d.as_ptr()), S::load(panel.dmin.as_ptr()));
+        let mut lows = [S::isplat(0); T];
+        if !W::SIGNED {
+            if W::SCALE_PER_32 && a.sums_32_fit != 0 {
+                add_minima::<S, T, 4>(&mut lows, &panel.mins_32, &a.sums_32, from);
+            } else {
+                add_minima::<S, T, 8>(&mut lows, &panel.mins, &a.sums, from);
+            }
+        }
+        for t in 0..T {
+            let mut x = S::mul(S::to_float(sums[t]), d);
+            if !W::SIGNED {
+                x = S::fma(S::sub(S::splat(-0.0), S::to_float(lows[t])), dmin, x);
+            }
+            let p = y.add(GROUP_ROWS * t);
+            let before = if fresh { S::splat(0.0) } else { S::load(p) };
+            S::store(p, S::fma(x, S::splat(of(&a.d, from + t)), before));
+        }
+    }
+}
+
+/// Adds minima times sums of activations.
+#[inline(always)]
+unsafe fn add_minima<S: Simd, const T: usize, const N: usize>(
+    lows: &mut [S::I; T],
+    mins: &[[i32; 16]; N],
+    sums: &[[i32; 8]; N],
+    from: usize,
+) {
+    unsafe {
+        for j in 0..N {
+            let mins = S::iload(mins[j].as_ptr());
+            for t in 0..T {
+                lows[t] = S::dot_words(lows[t], mins, S::isplat(of(&sums[j], from + t)));
             }
         }
     }
@@ -663,7 +699,7 @@ unsafe fn part_32<S: Simd, W: Format32, const G: usize, const T: usize>(
             let a = &*tile.add(b);
             let panels = panels.map(|panel| &*panel.add(b));
             let dots = block_sums::<S, W, G, T>(panels, a, j, from, ahead);
-            let excess = i32::from(if const { narrow_run_32::<S, W>() > 0 } { W::BIAS } else { S::FLIP });
+            let excess = i32::from(if const { narrow_run_32::<S, W>() > 0 } { W::BIAS } else { 0 });
             for g in 0..G {
                 let d = S::load(panels[g].d[j].as_ptr());
                 for t in 0..T {
@@ -688,7 +724,7 @@ unsafe fn part_32<S: Simd, W: Format32, const G: usize, const T: usize>(
     }
 }
 
-/// `sum(code * q)` of block `j` of the panels, codes as unpacked.
+/// `sum(code * q)` of block `j` of the panels; by narrow sums, of the codes as unpacked.
 #[inline(always)]
 unsafe fn block_sums<S: Simd, W: Format32, const G: usize, const T: usize>(
     panels: [&Panel32; G],
@@ -701,6 +737,12 @@ unsafe fn block_sums<S: Simd, W: Format32, const G: usize, const T: usize>(
         let run = const { narrow_run_32::<S, W>() };
         let mut dots = [[S::isplat(0); T]; G];
         if run == 0 {
+            if S::FLIP != 0 {
+                for t in 0..T {
+                    dots[0][t] = S::isplat(of(&a.starts[j], from + t));
+                }
+                dots = [dots[0]; G];
+            }
             products::<S, G, T>(&mut dots, panels.map(|panel| &panel.codes), &a.q, 8 * j..8 * (j + 1), from, ahead);
             return dots;
         }
