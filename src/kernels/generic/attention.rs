@@ -10,13 +10,13 @@ use crate::kernels::{formats::with_count, simd::Simd};
 pub const CHUNK: usize = 64;
 /// Chunks in a segment.
 pub const SEGMENT: usize = 16;
-/// So many query rows the inner loops work on together if those are all and the registers hold their sums,
-const MANY_ROWS: usize = 8;
-/// otherwise so many at most.
+/// Most query rows that the inner loops work on together.
 const fn most_rows<S: Simd>() -> usize {
     if S::REGISTERS >= 8 { 4 } else { 1 }
 }
-/// Runs a statement with the constant `$R` equal to the number of rows `$n`.
+/// Eight heads that share keys and values are common: if those are all rows, many registers hold the sums of all.
+const MANY_ROWS: usize = 8;
+/// `$body` with the constant `$R` equal to `$n`, the number of rows.
 macro_rules! with_rows {
     ($S:ident, $n:expr, $R:ident => $body:expr) => {
         if $S::REGISTERS >= 32 && $n == MANY_ROWS {
