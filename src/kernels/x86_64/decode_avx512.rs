@@ -304,6 +304,75 @@ pub unsafe fn q6_k<const T: usize>(
     }
 }
 
+/// IQ4_XS: a vector of 64 bytes holds the first halves (low nibbles) and the last halves of four sub-blocks. Both meet the
+/// same scale, so their products are added up first; see quant/iq4.rs.
+#[inline(always)]
+pub unsafe fn iq4_xs<const T: usize>(
+    weights: *const u8,
+    row_bytes: usize,
+    tokens: [*const Act256; T],
+    out: *mut f32,
+    stride: usize,
+) {
+    unsafe {
+        let bytes = 136;
+        let nibble = _mm512_set1_epi8(15);
+        // A quarter of a vector belongs to one sub-block.
+        let places = [0, 4].map(|first| constant::<i32, 16>(std::array::from_fn(|i| first + i as i32 / 4)));
+        let spread = |x: __m256i, z: usize| _mm512_permutexvar_epi32(places[z], _mm512_castsi256_si512(x));
+        let (low_at, high_at) =
+            (_mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28), _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
+        let mut y = [_mm_setzero_ps(); T];
+        let ahead = weights.wrapping_add(lead(row_bytes));
+        for b in 0..row_bytes / bytes {
+            let p: [*const u8; 4] = std::array::from_fn(|r| weights.add(r * row_bytes + b * bytes));
+            let d = halves(p);
+            let mut sums = [[_mm512_setzero_si512(); 4]; T];
+            for r in 0..4 {
+                prefetch(ahead, b * ROWS + r, bytes);
+                let codes = [8, 72].map(|at| {
+                    let both = _mm512_loadu_si512(p[r].add(at).cast());
+                    let upper = _mm512_srli_epi16::<4>(both);
+                    [both, upper].map(|x| look_up(_mm512_and_si512(x, nibble), quant::IQ4_VALUES))
+                });
+                let low = _mm256_set1_epi32(p[r].add(4).cast::<i32>().read_unaligned());
+                let high = _mm256_set1_epi32(i32::from(p[r].add(2).cast::<u16>().read_unaligned()));
+                let low = _mm256_and_si256(_mm256_srlv_epi32(low, low_at), _mm256_set1_epi32(15));
+                let high = _mm256_and_si256(_mm256_srlv_epi32(high, high_at), _mm256_set1_epi32(3));
+                let scales = _mm256_or_si256(low, _mm256_slli_epi32::<4>(high));
+                let scales = _mm256_sub_epi32(scales, _mm256_set1_epi32(32));
+                let pairs = _mm256_blend_epi16::<0xaa>(scales, _mm256_slli_epi32::<16>(scales));
+                let scales = [0, 1].map(|z| spread(scales, z));
+                for t in 0..T {
+                    let a = &*tokens[t].add(b);
+                    let steps = _mm256_cvtepi16_epi32(_mm_loadu_si128(a.steps.as_ptr().cast()));
+                    let mut sum = _mm512_setzero_si512();
+                    for z in 0..2 {
+                        let q = a.q.as_ptr().add(128 * z);
+                        let (q0, q1) = (_mm512_loadu_si512(q.cast()), _mm512_loadu_si512(q.add(64).cast()));
+                        let first = _mm512_shuffle_i32x4::<0b10_00_10_00>(q0, q1);
+                        let last = _mm512_shuffle_i32x4::<0b11_01_11_01>(q0, q1);
+                        let dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes[z][0], first);
+                        let dot = _mm512_dpbusd_epi32(dot, codes[z][1], last);
+                        let factor = _mm512_madd_epi16(scales[z], spread(steps, z));
+                        sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(dot, factor));
+                    }
+                    // Codes are 128 too large.
+                    let excess = _mm256_madd_epi16(pairs, _mm256_loadu_si256(a.sums16.as_ptr().cast()));
+                    sums[t][r] = _mm512_sub_epi32(sum, _mm512_zextsi256_si512(_mm256_slli_epi32::<7>(excess)));
+                }
+            }
+            for t in 0..T {
+                let x = _mm_mul_ps(_mm_cvtepi32_ps(sum_each(sums[t])), d);
+                y[t] = _mm_fmadd_ps(x, _mm_set1_ps((*tokens[t].add(b)).d), y[t]);
+            }
+        }
+        for t in 0..T {
+            _mm_storeu_ps(out.add(t * stride), y[t]);
+        }
+    }
+}
+
 /// How a format with blocks of 32 becomes unsigned codes.
 pub trait Codes32 {
     const BYTES: usize;

@@ -79,6 +79,7 @@ unsafe fn avx512_rows_256(
             TensorType::Q4_K => special!(q4_k),
             TensorType::Q5_K => special!(q5_k),
             TensorType::Q6_K => special!(q6_k),
+            TensorType::IQ4_XS => special!(iq4_xs),
             _ => 0,
         };
         avx2_rows_256(ty, weights.add(done * row_bytes), row_bytes, rows - done, tokens, out.add(done), stride)
