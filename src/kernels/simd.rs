@@ -33,8 +33,8 @@ pub trait Simd: Copy + 'static {
     /// What stored weight codes are xor-ed with before [`Simd::dot_bytes`] sees them: 0x80 where that instruction takes
     /// unsigned weights, so that signed code `c` appears as `c + 128`; 0 where it takes signed ones.
     const FLIP: u8;
-    /// How many vectors the processor's registers hold: 32, 8, or 2 where loops are all there is. Inner loops choose their tiles by it, which changes no
-    /// result: a tile is rows × tokens of sums that are independent of each other.
+    /// How many vectors the processor's registers hold: 32, 8, or 2 where loops are all there is. Inner loops choose their
+    /// tiles by it, which changes no result: a tile is rows × tokens of sums that are independent of each other.
     const REGISTERS: usize;
 
     unsafe fn splat(x: f32) -> Self::F;
