@@ -44,8 +44,12 @@ pub fn choose_by_sigmoid(logits: &[f32], bias: &[f32], used: usize) -> Vec<(u32,
 fn keep_best(experts: &mut Vec<(u32, f32)>, used: usize) {
     // NaN sorts last, so that a damaged row still chooses valid experts.
     let rank = |p: f32| if p.is_nan() { f32::NEG_INFINITY } else { p };
-    experts.sort_unstable_by(|a, b| rank(b.1).total_cmp(&rank(a.1)).then(a.0.cmp(&b.0)));
-    experts.truncate(used);
+    let order = |a: &(u32, f32), b: &(u32, f32)| rank(b.1).total_cmp(&rank(a.1)).then(a.0.cmp(&b.0));
+    if used < experts.len() {
+        experts.select_nth_unstable_by(used, order);
+        experts.truncate(used);
+    }
+    experts.sort_unstable_by(order);
 }
 
 /// Rows grouped by the expert they go to.

@@ -10,7 +10,7 @@ use crate::{
         formats::*,
         simd::{Factors256, Simd},
     },
-    quant::{Act32x8, Act256},
+    quant::{Act32x8, Act256, STEPS},
 };
 use std::ops::Range;
 
@@ -28,12 +28,14 @@ pub const GROUP_ROWS: usize = PANEL_ROWS * PANELS;
 /// Tokens that the inner loop works on together with one panel, where the registers do not hold the sums of
 /// [`PANELS`] × [`TILE`].
 const NARROW_TILE: usize = 4;
-/// Blocks of 256 columns that are unpacked at a time: for many tokens as many as the first-level cache holds, which is
-/// larger on processors with many registers.
-const fn panel_blocks<S: Simd>(tiles: usize) -> usize {
-    if S::REGISTERS >= 32 && tiles > 2 { MOST_PANEL_BLOCKS } else { 1 }
+/// Groups of eight blocks of 32 that are unpacked at a time, so that their sums stay in registers as long: for many tokens
+/// as many as the first-level cache holds, which is larger on processors with many registers.
+const fn panel_groups<S: Simd>(tiles: usize) -> usize {
+    if S::REGISTERS >= 32 && tiles > 2 { MOST_PANEL_GROUPS } else { 1 }
 }
-const MOST_PANEL_BLOCKS: usize = 4;
+const MOST_PANEL_GROUPS: usize = 4;
+/// Tiles from which on it pays to compute what a scale times each step is, once for all of them.
+const MULTIPLES_FROM: usize = 8;
 
 /// 256 columns of up to seven tokens, quantised with one scale per 256 and steps. The eighth place of each row is padding.
 #[repr(C, align(64))]
@@ -82,6 +84,8 @@ struct Panel256 {
     mins_32: [[i32; 16]; 4],
     d: [f32; 16],
     dmin: [f32; 16],
+    /// `[i][s]`: `scales[i]` times the step s + 1; only where there are [`MULTIPLES_FROM`] tiles.
+    multiples: [[[i32; 16]; STEPS as usize]; 16],
 }
 
 #[repr(C, align(64))]
@@ -93,7 +97,10 @@ struct Panel32 {
 }
 
 /// Bytes of scratch for the panels of one call.
-pub const PANEL_BYTES: usize = PANELS * MOST_PANEL_BLOCKS * size_of::<Panel256>();
+pub const PANEL_BYTES: usize = {
+    let (a, b) = (size_of::<Panel256>(), MOST_PANEL_GROUPS * size_of::<Panel32>());
+    PANELS * if a > b { a } else { b }
+};
 
 /// Packs the activations of up to seven tokens (`rows[t]` has `blocks` blocks) into tiles.
 #[inline(always)]
@@ -214,21 +221,26 @@ pub unsafe fn group_256<S: Simd>(
     unsafe {
         let panels = scratch.cast::<Panel256>();
         let mut ahead = next_group(rows, blocks * ty.block_bytes());
-        let at_once = panel_blocks::<S>(tiles.len());
-        for first in (0..blocks).step_by(at_once) {
-            let n = at_once.min(blocks - first);
-            for i in 0..PANELS * n {
-                let (g, b) = (i / n, i % n);
-                let at = (first + b) * ty.block_bytes();
-                let block: [*const u8; 16] = std::array::from_fn(|r| rows[PANEL_ROWS * g + r].add(at));
-                with_format_256!(ty, W => unpack_256::<S, W>(block, &mut *panels.add(i)));
+        for b in 0..blocks {
+            for g in 0..PANELS {
+                let block: [*const u8; 16] =
+                    std::array::from_fn(|r| rows[PANEL_ROWS * g + r].add(b * ty.block_bytes()));
+                with_format_256!(ty, W => unpack_256::<S, W>(block, &mut *panels.add(g)));
             }
-            let steps = with_class_256!(ty, W => 64 / words_per_scale::<W>());
-            ahead.allow(GROUP_ROWS * n * ty.block_bytes(), steps * n * part_count::<S>(tiles));
-            let pair = [panels.cast_const(), panels.add(n).cast_const()];
-            with_class_256!(ty, W => for (i, &(tile, count)) in tiles.iter().enumerate() {
-                let y = out.add(i * TILE * GROUP_ROWS);
-                tile_256::<S, W>(pair, n, tile.add(first), count, y, first == 0, &mut ahead);
+            let pair = [&*panels, &*panels.add(1)];
+            with_class_256!(ty, W => {
+                let steps = 64 / words_per_scale::<W>();
+                ahead.allow(GROUP_ROWS * ty.block_bytes(), steps * part_count::<S>(tiles));
+                let many = const { has_multiples::<S, W>() } && tiles.len() >= MULTIPLES_FROM;
+                if many {
+                    for g in 0..PANELS {
+                        fill_multiples::<S, W>(&mut *panels.add(g));
+                    }
+                }
+                for (i, &(tile, count)) in tiles.iter().enumerate() {
+                    let y = out.add(i * TILE * GROUP_ROWS);
+                    tile_256::<S, W>(pair, &*tile.add(b), count, y, b == 0, many, &mut ahead);
+                }
             });
         }
     }
@@ -277,32 +289,57 @@ unsafe fn unpack_256<S: Simd, W: Format256>(blocks: [*const u8; 16], panel: &mut
     }
 }
 
-/// `y[t][32]` += two panels of `n` blocks × `count` tokens; starts from zero when `first`.
+/// Whether the panels of a format get multiples of their scales, where they meet many tiles: these then have six or seven
+/// tokens.
+const fn has_multiples<S: Simd, W: Format256>() -> bool {
+    S::REGISTERS >= 32 && narrow_run_256::<S, W>() == 0
+}
+
+/// Computes the factors that [`wide_sums`] otherwise computes for each token.
+#[inline(always)]
+unsafe fn fill_multiples<S: Simd, W: Format256>(panel: &mut Panel256) {
+    unsafe {
+        for (scale, multiples) in panel.scales.iter().zip(&mut panel.multiples).take(64 / words_per_scale::<W>()) {
+            let scale = S::iload(scale.as_ptr());
+            let mut multiple = S::isplat(0);
+            for out in multiples {
+                multiple = S::iadd(multiple, scale);
+                S::istore(out.as_mut_ptr(), multiple);
+            }
+        }
+    }
+}
+
+/// `y[t][32]` += two panels × `count` tokens; starts from zero when `first`. With `many`, the panels have multiples.
 #[inline(always)]
 unsafe fn tile_256<S: Simd, W: Format256>(
-    panels: [*const Panel256; PANELS],
-    n: usize,
-    tile: *const Tile256,
+    panels: [&Panel256; PANELS],
+    tile: &Tile256,
     count: usize,
     y: *mut f32,
     first: bool,
+    many: bool,
     ahead: &mut Ahead,
 ) {
     unsafe {
         for tokens in parts::<S>(count) {
             let (from, y) = (tokens.start, y.add(GROUP_ROWS * tokens.start));
-            if together::<S>(tokens.len()) {
+            if const { has_multiples::<S, W>() } && many {
+                with_count!([6 7] tokens.len(), T => {
+                    part_256::<S, W, PANELS, T, true>(panels, tile, from, y, first, ahead);
+                });
+            } else if together::<S>(tokens.len()) {
                 with_count!([4 5 6 7] tokens.len(), T => {
-                    part_256::<S, W, PANELS, T>(panels, n, tile, from, y, first, ahead);
+                    part_256::<S, W, PANELS, T, false>(panels, tile, from, y, first, ahead);
                 });
             } else {
                 for g in 0..PANELS {
                     let y = y.add(PANEL_ROWS * g);
                     if const { S::REGISTERS >= 32 } {
-                        part_256::<S, W, 1, LONE_TILE>([panels[g]], n, tile, from, y, first, ahead);
+                        part_256::<S, W, 1, LONE_TILE, false>([panels[g]], tile, from, y, first, ahead);
                     } else {
                         with_count!([2 3 4] tokens.len(), T => {
-                            part_256::<S, W, 1, T>([panels[g]], n, tile, from, y, first, ahead);
+                            part_256::<S, W, 1, T, false>([panels[g]], tile, from, y, first, ahead);
                         });
                     }
                 }
@@ -313,29 +350,22 @@ unsafe fn tile_256<S: Simd, W: Format256>(
 
 /// `G` panels × tokens `from..from + T` of [`tile_256`].
 #[inline(always)]
-unsafe fn part_256<S: Simd, W: Format256, const G: usize, const T: usize>(
-    panels: [*const Panel256; G],
-    n: usize,
-    tile: *const Tile256,
+unsafe fn part_256<S: Simd, W: Format256, const G: usize, const T: usize, const MANY: bool>(
+    panels: [&Panel256; G],
+    a: &Tile256,
     from: usize,
     y: *mut f32,
     first: bool,
     ahead: &mut Ahead,
 ) {
     unsafe {
-        let narrow = const { narrow_run_256::<S, W>() > 0 };
-        for b in 0..n {
-            let a = &*tile.add(b);
-            let panels = panels.map(|panel| &*panel.add(b));
-            let sums = if narrow {
-                narrow_sums::<S, W, G, T>(panels, a, from, ahead)
-            } else {
-                wide_sums::<S, W, G, T>(panels, a, from, ahead)
-            };
-            for g in 0..G {
-                let y = y.add(PANEL_ROWS * g);
-                finish_256::<S, W, T>(panels[g], a, from, &sums[g], y, first && b == 0);
-            }
+        let sums = if const { narrow_run_256::<S, W>() > 0 } {
+            narrow_sums::<S, W, G, T>(panels, a, from, ahead)
+        } else {
+            wide_sums::<S, W, G, T, MANY>(panels, a, from, ahead)
+        };
+        for g in 0..G {
+            finish_256::<S, W, T>(panels[g], a, from, &sums[g], y.add(PANEL_ROWS * g), first);
         }
     }
 }
@@ -459,7 +489,7 @@ unsafe fn narrow_word<S: Simd, const G: usize, const T: usize, const START: bool
 /// As [`narrow_sums`] for codes of any size; where the products take unsigned codes, signed ones are [`Simd::FLIP`] too
 /// large.
 #[inline(always)]
-unsafe fn wide_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
+unsafe fn wide_sums<S: Simd, W: Format256, const G: usize, const T: usize, const MANY: bool>(
     panels: [&Panel256; G],
     a: &Tile256,
     from: usize,
@@ -490,7 +520,11 @@ unsafe fn wide_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
                 // For narrow sums it is there twice.
                 let step = of(&a.steps[j * words / 8], from + t) & if S::NARROW { 0xffff } else { !0 };
                 for g in 0..G {
-                    let factor = S::imul(S::iload(panels[g].scales[j].as_ptr()), S::isplat(step));
+                    let factor = if MANY {
+                        S::iload(panels[g].multiples[j].get_unchecked(step as usize - 1).as_ptr())
+                    } else {
+                        S::imul(S::iload(panels[g].scales[j].as_ptr()), S::isplat(step))
+                    };
                     sums[g][t] = S::iadd(sums[g][t], S::imul(acc[g][t], factor));
                 }
             }
@@ -608,7 +642,7 @@ pub unsafe fn group_32<S: Simd, W: Format32>(
         let panels = scratch.cast::<Panel32>();
         let groups = blocks.div_ceil(8);
         let mut ahead = next_group(rows, blocks * W::BYTES);
-        let at_once = panel_blocks::<S>(tiles.len());
+        let at_once = panel_groups::<S>(tiles.len());
         for first in (0..groups).step_by(at_once) {
             let n = at_once.min(groups - first);
             for g in 0..PANELS {

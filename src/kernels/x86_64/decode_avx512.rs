@@ -31,6 +31,27 @@ unsafe fn sum_each_quarter(v: [__m512i; 4]) -> __m512i {
     }
 }
 
+/// Adds a block of four rows, whose scales are `d`, to what each token has so far.
+#[inline(always)]
+unsafe fn add_block<const T: usize>(y: &mut [__m128; T], sums: &[[__m512i; 4]; T], d: __m128, tokens: [&Act256; T]) {
+    unsafe {
+        for t in 0..T {
+            let x = _mm_mul_ps(_mm_cvtepi32_ps(sum_each(sums[t])), d);
+            y[t] = _mm_fmadd_ps(x, _mm_set1_ps(tokens[t].d), y[t]);
+        }
+    }
+}
+
+/// Four rows of each token.
+#[inline(always)]
+unsafe fn store<const T: usize>(y: [__m128; T], out: *mut f32, stride: usize) {
+    unsafe {
+        for t in 0..T {
+            _mm_storeu_ps(out.add(t * stride), y[t]);
+        }
+    }
+}
+
 #[inline(always)]
 unsafe fn load128(p: *const u8) -> __m128i {
     unsafe { _mm_loadu_si128(p.cast()) }
@@ -197,9 +218,7 @@ unsafe fn q45_k<const HIGH: bool, const T: usize>(
                 y[t] = _mm_fmadd_ps(x, _mm_set1_ps(a.d), y[t]);
             }
         }
-        for t in 0..T {
-            _mm_storeu_ps(out.add(t * stride), y[t]);
-        }
+        store(y, out, stride);
     }
 }
 
@@ -293,14 +312,9 @@ pub unsafe fn q6_k<const T: usize>(
                     sums[t][r] = _mm512_sub_epi32(sum, _mm512_zextsi256_si512(_mm256_slli_epi32::<5>(excess)));
                 }
             }
-            for t in 0..T {
-                let x = _mm_mul_ps(_mm_cvtepi32_ps(sum_each(sums[t])), d);
-                y[t] = _mm_fmadd_ps(x, _mm_set1_ps((*tokens[t].add(b)).d), y[t]);
-            }
+            add_block(&mut y, &sums, d, tokens.map(|blocks| &*blocks.add(b)));
         }
-        for t in 0..T {
-            _mm_storeu_ps(out.add(t * stride), y[t]);
-        }
+        store(y, out, stride);
     }
 }
 
@@ -362,14 +376,9 @@ pub unsafe fn iq4_xs<const T: usize>(
                     sums[t][r] = _mm512_sub_epi32(sum, _mm512_zextsi256_si512(_mm256_slli_epi32::<7>(excess)));
                 }
             }
-            for t in 0..T {
-                let x = _mm_mul_ps(_mm_cvtepi32_ps(sum_each(sums[t])), d);
-                y[t] = _mm_fmadd_ps(x, _mm_set1_ps((*tokens[t].add(b)).d), y[t]);
-            }
+            add_block(&mut y, &sums, d, tokens.map(|blocks| &*blocks.add(b)));
         }
-        for t in 0..T {
-            _mm_storeu_ps(out.add(t * stride), y[t]);
-        }
+        store(y, out, stride);
     }
 }
 
@@ -494,9 +503,7 @@ pub unsafe fn blocks_32<W: Codes32, const T: usize>(
                 }
             }
         }
-        for t in 0..T {
-            _mm_storeu_ps(out.add(t * stride), y[t]);
-        }
+        store(y, out, stride);
     }
 }
 
