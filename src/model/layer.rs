@@ -288,7 +288,17 @@ impl Mixture {
                 Error::Bad(format!("tensor '{tensor}' should have {dimensions} dimensions but is {shape:?}"))
             })
         };
-        let ff = second(&name("ffn_up_exps.weight"), 3)?;
+        let both = name("ffn_gate_up_exps");
+        let (ff, gate, up) = if find.has(&format!("{both}.weight")) {
+            // Of each expert, the rows of the gate before those of up.
+            let ff = second(&format!("{both}.weight"), 3)? / 2;
+            let half = |first| find.rows_of_experts(&both, experts, 2 * ff, first, ff, n);
+            (ff, half(0)?, half(ff)?)
+        } else {
+            let ff = second(&name("ffn_up_exps.weight"), 3)?;
+            let part = |part: &str| find.experts(&name(part), experts, ff, n);
+            (ff, part("ffn_gate_exps")?, part("ffn_up_exps")?)
+        };
         let shared_up = name("ffn_up_shexp.weight");
         let shared = match find.has(&shared_up) {
             true => {
@@ -301,8 +311,8 @@ impl Mixture {
         Ok(Self {
             router: find.linear(&name("ffn_gate_inp"), experts, n)?,
             choice_bias: family.choice_bias.then(|| find.numbers(&name("exp_probs_b.bias"), &[experts])).transpose()?,
-            gate: find.experts(&name("ffn_gate_exps"), experts, ff, n)?,
-            up: find.experts(&name("ffn_up_exps"), experts, ff, n)?,
+            gate,
+            up,
             down: find.experts(&name("ffn_down_exps"), experts, n, ff)?,
             shared_gate: (shared.is_some() && find.has(&shared_gate)).then(|| find.row(&shared_gate, n)).transpose()?,
             shared,

@@ -4,7 +4,7 @@ use crate::{
     compute::Team,
     gguf::{
         TensorType,
-        testing::{Owned, Writer},
+        testing::{Owned, Tensor, Writer},
     },
     kernels::{KvFormat, attention::Span, page::PageMemory},
 };
@@ -192,6 +192,45 @@ fn scales_beside_weights_multiply_them() {
         let found = [beside, within].map(|writer| logits(&network(&writer).unwrap(), &team, &[1, 2, 3, 4, 5], 5, 5));
         assert!(found[0] == found[1], "{}", model["name"]);
     }
+}
+
+/// llama.cpp's converter can write the gates of experts and what they act on as one tensor.
+#[test]
+fn experts_in_one_tensor_are_those_in_two() {
+    let document = document();
+    let team = Team::new(2);
+    let mut models = 0;
+    for model in list(&document["models"]) {
+        let apart = describe(model);
+        let of = |part: &str| {
+            let of_part = |tensor: &&Tensor| String::from_utf8_lossy(&tensor.name).contains(part);
+            apart.tensors.iter().filter(of_part).cloned().collect::<Vec<_>>()
+        };
+        let (gates, ups) = (of("ffn_gate_exps."), of("ffn_up_exps."));
+        if gates.is_empty() {
+            continue;
+        }
+        models += 1;
+        let mut fused = apart.clone();
+        fused.tensors.retain(|tensor| !gates.iter().chain(&ups).any(|part| part.name == tensor.name));
+        for (gate, up) in gates.iter().zip(&ups) {
+            let mut dimensions = gate.dimensions.clone();
+            let experts = *dimensions.last().unwrap() as usize;
+            let rows = dimensions.len() - 2;
+            dimensions[rows] *= 2;
+            let name = String::from_utf8_lossy(&gate.name).replace("gate", "gate_up");
+            fused = fused.tensor(&name, TensorType::F32, &dimensions);
+            let each = 4 * gate.dimensions.iter().product::<u64>() as usize / experts;
+            let at = fused.data.len() - 2 * each * experts;
+            for (i, half) in fused.data[at..].chunks_mut(each).enumerate() {
+                let part = [gate, up][i % 2];
+                half.copy_from_slice(&apart.data[part.offset as usize + i / 2 * each..][..each]);
+            }
+        }
+        let found = [&apart, &fused].map(|writer| logits(&network(writer).unwrap(), &team, &[1, 2, 3, 4, 5], 5, 5));
+        assert!(found[0] == found[1], "{}", model["name"]);
+    }
+    assert_eq!(models, 8, "models with experts");
 }
 
 #[test]

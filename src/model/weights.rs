@@ -33,13 +33,15 @@ impl Matrix {
     }
 }
 
-/// Equal matrices of all experts, one after the other in one tensor.
+/// Equal matrices of all experts, in one tensor.
 #[derive(Debug, Clone)]
 pub struct Experts {
     first: Matrix,
+    /// Rows of the tensor from one expert's matrix to the next one's.
+    all: usize,
     /// One per expert.
     scales: Vec<f32>,
-    /// `[experts, rows]`.
+    /// `[experts, all]`.
     bias: Option<Vec<f32>>,
 }
 
@@ -49,12 +51,15 @@ impl Experts {
     }
 
     pub fn view<'a>(&self, gguf: &'a Gguf, expert: usize) -> Weight<'a> {
-        self.first.at(gguf, expert * self.first.rows).scaled(self.scales[expert])
+        self.first.at(gguf, self.first_row(expert)).scaled(self.scales[expert])
     }
 
     pub fn bias(&self, expert: usize) -> Option<&[f32]> {
-        let rows = self.first.rows;
-        self.bias.as_ref().map(|bias| &bias[expert * rows..(expert + 1) * rows])
+        self.bias.as_ref().map(|bias| &bias[self.first_row(expert)..][..self.first.rows])
+    }
+
+    fn first_row(&self, expert: usize) -> usize {
+        expert * self.all + self.first.first_row
     }
 }
 
@@ -180,12 +185,25 @@ impl Finder<'_> {
 
     /// Matrices of `experts` experts and, if they are there, their biases.
     pub fn experts(&self, name: &str, experts: usize, rows: usize, cols: usize) -> Result<Experts, Error> {
+        self.rows_of_experts(name, experts, rows, 0, rows, cols)
+    }
+
+    /// As [`Finder::experts`], of some of the `all` rows that each expert has in the tensor.
+    pub fn rows_of_experts(
+        &self,
+        name: &str,
+        experts: usize,
+        all: usize,
+        first_row: usize,
+        rows: usize,
+        cols: usize,
+    ) -> Result<Experts, Error> {
         let weight = format!("{name}.weight");
-        let tensor = self.shaped(&weight, &[experts, rows, cols])?.clone();
+        let tensor = self.shaped(&weight, &[experts, all, cols])?.clone();
         let bias = format!("{name}.bias");
-        let bias = self.has(&bias).then(|| self.numbers(&bias, &[experts, rows])).transpose()?;
-        let first = Matrix { tensor, first_row: 0, rows, cols, scale: 1.0 };
-        Ok(Experts { first, scales: self.scales(&weight, experts)?, bias })
+        let bias = self.has(&bias).then(|| self.numbers(&bias, &[experts, all])).transpose()?;
+        let first = Matrix { tensor, first_row, rows, cols, scale: 1.0 };
+        Ok(Experts { first, all, scales: self.scales(&weight, experts)?, bias })
     }
 
     pub fn numbers(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
