@@ -290,9 +290,9 @@ unsafe fn unpack_256<S: Simd, W: Format256>(blocks: [*const u8; 16], panel: &mut
 }
 
 /// Whether the panels of a format get multiples of their scales, where they meet many tiles: these then have six or seven
-/// tokens.
+/// tokens. (Beside narrow sums, whose factors cost one instruction, the loads make up for it.)
 const fn has_multiples<S: Simd, W: Format256>() -> bool {
-    S::REGISTERS >= 32 && narrow_run_256::<S, W>() == 0
+    S::REGISTERS >= 8 && narrow_run_256::<S, W>() == 0
 }
 
 /// Computes the factors that [`wide_sums`] otherwise computes for each token.
@@ -324,19 +324,26 @@ unsafe fn tile_256<S: Simd, W: Format256>(
     unsafe {
         for tokens in parts::<S>(count) {
             let (from, y) = (tokens.start, y.add(GROUP_ROWS * tokens.start));
-            if const { has_multiples::<S, W>() } && many {
-                with_count!([6 7] tokens.len(), T => {
-                    part_256::<S, W, PANELS, T, true>(panels, tile, from, y, first, ahead);
-                });
-            } else if together::<S>(tokens.len()) {
-                with_count!([4 5 6 7] tokens.len(), T => {
-                    part_256::<S, W, PANELS, T, false>(panels, tile, from, y, first, ahead);
-                });
+            let many = const { has_multiples::<S, W>() } && many;
+            if together::<S>(tokens.len()) {
+                if many {
+                    with_count!([6 7] tokens.len(), T => {
+                        part_256::<S, W, PANELS, T, true>(panels, tile, from, y, first, ahead);
+                    });
+                } else {
+                    with_count!([4 5 6 7] tokens.len(), T => {
+                        part_256::<S, W, PANELS, T, false>(panels, tile, from, y, first, ahead);
+                    });
+                }
             } else {
                 for g in 0..PANELS {
                     let y = y.add(PANEL_ROWS * g);
                     if const { S::REGISTERS >= 32 } {
                         part_256::<S, W, 1, LONE_TILE, false>([panels[g]], tile, from, y, first, ahead);
+                    } else if many {
+                        with_count!([3 4] tokens.len(), T => {
+                            part_256::<S, W, 1, T, true>([panels[g]], tile, from, y, first, ahead);
+                        });
                     } else {
                         with_count!([2 3 4] tokens.len(), T => {
                             part_256::<S, W, 1, T, false>([panels[g]], tile, from, y, first, ahead);
