@@ -62,7 +62,9 @@ pub unsafe fn glu<S: Simd>(kind: Glu, gate: &[f32], up: &[f32], out: &mut [f32])
             };
             S::store(out.as_mut_ptr().add(i), y);
         }
-        scalar::glu(kind, &gate[n..], &up[n..], &mut out[n..]);
+        if n < out.len() {
+            scalar::glu(kind, &gate[n..], &up[n..], &mut out[n..]);
+        }
     }
 }
 
