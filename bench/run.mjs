@@ -1,11 +1,11 @@
 #!/usr/bin/env node
 // Ours beside node-llama-cpp: A B A B, each measurement in a fresh process, the same fresh prompt for both of a pair.
-import { fork, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import os from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { inFreshProcess } from './child.mjs'
 import { ENGINES } from './engines.mjs'
 import { FAMILY_NAMES, findModel, MODEL_NAMES, randomPrompt } from './models.mjs'
 import { circumstances, publish } from './report.mjs'
@@ -126,23 +126,6 @@ async function measurePoint(plan, model, threads, promptLength) {
     }
   }
   return samples
-}
-
-function inFreshProcess(job) {
-  return new Promise((resolve, reject) => {
-    const child = fork(fileURLToPath(new URL('measure.mjs', import.meta.url)), { execArgv: ['--expose-gc'] })
-    let answer
-    child.once('message', (message) => {
-      answer = message
-    })
-    child.once('error', reject)
-    child.once('exit', (code, signal) => {
-      if (answer?.error) reject(new Error(`${job.engine} failed: ${answer.error}`))
-      else if (answer) resolve(answer)
-      else reject(new Error(`${job.engine} ended without an answer (${signal ?? `exit ${code}`})`))
-    })
-    child.send(job)
-  })
 }
 
 /** Runs `work` while `busy` processes do nothing but compute. */
