@@ -168,7 +168,7 @@ fn memory(gguf: &Gguf, network: &Network, context_length: Option<usize>) -> Memo
 /// the feed-forward's inner rows; and one row of logits.
 fn scratch(network: &Network, context_length: usize) -> u64 {
     let params = &network.params;
-    let rows = plan::ROWS.min(context_length) as u64;
+    let rows = plan::most_rows(params).min(context_length) as u64;
     let attention = 2 * params.heads * params.head_dim + 2 * params.kv_heads * params.head_dim;
     let mixer = params.recurrent.as_ref().map_or(0, |recurrent| recurrent.row_len()).max(attention);
     let row = 3 * params.embedding_length + mixer + 2 * params.feed_forward_length * params.experts_used.max(1);

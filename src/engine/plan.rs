@@ -6,12 +6,15 @@ use super::{Error, step_loop::Loop};
 use crate::{
     cache::Budget,
     kernels::{TILE, TILES_TOGETHER},
+    model::Params,
 };
 use std::time::Duration;
 
 /// Rows of a step: many enough that unpacking the weights costs little, few enough that nobody waits long for its end.
 /// A multiple of the kernels' tile, as are the others.
 pub const ROWS: usize = TILES_TOGETHER * TILE;
+/// The same for experts, each of which meets a part of them.
+const ROWS_FOR_EXPERTS: usize = 2 * ROWS;
 /// A prompt gets at least these, however slow they are.
 const FEWEST_ALONE: usize = 12 * TILE;
 const FEWEST_BESIDE_OTHERS: usize = 4 * TILE;
@@ -22,6 +25,11 @@ const ALONE: Duration = Duration::from_millis(2000);
 const BESIDE_OTHERS: Duration = Duration::from_millis(100);
 /// By how much that may grow when more requests wait for their first token than for their next.
 const MOST_PATIENCE: f64 = 5.0;
+
+/// Most rows in a step of a model.
+pub fn most_rows(params: &Params) -> usize {
+    if params.experts > 0 { ROWS_FOR_EXPERTS } else { ROWS }
+}
 
 /// A prompt whose beginning another is about to compute waits for it if that saves at least this many tokens.
 const WORTH_WAITING: usize = 16;
@@ -61,8 +69,8 @@ impl Pace {
         rows == Some(1) && self.decode.is_some_and(|time| time < Duration::from_millis(1))
     }
 
-    /// Rows for prompts, given how many requests wait for their next token and how many for their first.
-    fn prompt_rows(&self, next: usize, first: usize) -> usize {
+    /// Rows for prompts, of at most so many, given how many requests wait for their next token and how many for their first.
+    fn prompt_rows(&self, most: usize, next: usize, first: usize) -> usize {
         let (time, fewest) = if next == 0 {
             (ALONE, FEWEST_ALONE)
         } else {
@@ -71,7 +79,7 @@ impl Pace {
         };
         let Some(row) = self.row else { return fewest };
         let rows = (time.as_secs_f64() / row.as_secs_f64().max(1e-9)) as usize;
-        rows.clamp(fewest, ROWS) / TILE * TILE
+        rows.clamp(fewest, most) / TILE * TILE
     }
 }
 
@@ -80,8 +88,9 @@ impl Loop {
     pub(super) fn plan(&mut self) -> Vec<(usize, usize)> {
         let able = self.running.iter().filter(|generation| generation.has_room() && !generation.is_over());
         let (next, first): (Vec<_>, Vec<_>) = able.partition(|generation| generation.is_decoding());
-        let mut prompt_rows = self.pace.prompt_rows(next.len(), first.len());
-        let mut decode_rows = ROWS;
+        let most = self.model.network().map_or(ROWS, |network| most_rows(&network.params));
+        let mut prompt_rows = self.pace.prompt_rows(most, next.len(), first.len());
+        let mut decode_rows = most;
         let mut plan = Vec::new();
         let mut held_up = false;
         self.short_of_memory = false;
@@ -216,7 +225,7 @@ mod tests {
 
     #[test]
     fn prompts_get_fewer_rows_while_others_wait() {
-        let rows = |pace: &Pace| [pace.prompt_rows(0, 1), pace.prompt_rows(3, 1), pace.prompt_rows(1, 9)];
+        let rows = |pace: &Pace| [(0, 1), (3, 1), (1, 9)].map(|(next, first)| pace.prompt_rows(ROWS, next, first));
         let mut pace = Pace::default();
         assert_eq!(rows(&pace), [FEWEST_ALONE, FEWEST_BESIDE_OTHERS, FEWEST_BESIDE_OTHERS]);
         pace.record(&[(0, 100)], Duration::from_millis(200));
