@@ -22,8 +22,8 @@ const { values } = parseArgs({
 })
 const [threads, promptLength, rounds] = [values.threads, values.prompt, values.rounds].map(Number)
 
-/** Rows of a step of a prompt, and to how many more rows the unpacking comes (`cargo bench`: few tokens beside many). */
-const STEP_ROWS = 256
+/** Rows of a step of a prompt, without experts and with, and to how many more rows unpacking comes (few tokens beside many). */
+const STEP_ROWS = [256, 512]
 const UNPACKING_ROWS = 3.5
 /**
  * What a product with a key or value, and a number that goes into or comes out of a matrix, cost, in products with weights: from
@@ -80,6 +80,7 @@ async function cost(path) {
   const heads = key('attention.head_count')
   const headDim = key('attention.key_length', key('embedding_length') / heads)
   const share = key('expert_used_count', 0) / key('expert_count', 1)
+  const unpacking = UNPACKING_ROWS / Math.min(promptLength, STEP_ROWS[share > 0 ? 1 : 0])
   const tensors = listTensors(id).filter(({ shape }) => shape.length > 1)
   removeModel(id)
 
@@ -93,7 +94,7 @@ async function cost(path) {
     const isExperts = shape.length === 3
     const met = isExperts ? share : 1
     const passes = isExperts ? key('expert_used_count') : 1
-    prompt += weights * (met + UNPACKING_ROWS / STEP_ROWS) + (rows + columns) * passes * NUMBER
+    prompt += weights * (met + unpacking) + (rows + columns) * passes * NUMBER
     bytes += byteLength * met
   }
   return { promptTokensPerSecond: prompt, generateTokensPerSecond: bytes }
