@@ -9,6 +9,7 @@ use super::{
     formats::{Format32, Format256},
     generic::panel::TILE,
 };
+use crate::gguf::TensorType;
 
 /// What multiplies the codes of a super-block of each of 16 rows; lane `r` is row `r`.
 pub struct Factors256 {
@@ -104,6 +105,12 @@ pub trait Simd: Copy + 'static {
     const WIDE_TILED_FROM: usize = TILE;
     /// Adds, per lane, the products of four weight codes (see [`Simd::FLIP`]) with four signed bytes.
     unsafe fn dot_bytes(acc: Self::I, weights: Self::B, activations: Self::B) -> Self::I;
+    /// [`Simd::dot_bytes`] with four bytes of each of some tokens.
+    unsafe fn dot_each<const T: usize>(acc: &mut [Self::I; T], weights: Self::B, activations: *const i32) {
+        for (t, acc) in acc.iter_mut().enumerate() {
+            *acc = unsafe { Self::dot_bytes(*acc, weights, Self::bsplat(activations.add(t))) };
+        }
+    }
     /// Whether products are of matrices: of two rows and two tokens at a time, over two words.
     const PAIRS: bool = false;
     /// Makes two words of a panel what [`Simd::pair_dot`] takes.
@@ -126,6 +133,18 @@ pub trait Simd: Copy + 'static {
     unsafe fn codes_256<W: Format256>(blocks: [*const u8; 16], bias: u8, out: *mut [u8; 64]) {
         unsafe { expanded::codes_256::<Self, W>(blocks, bias, out) }
     }
+    /// Whether there is [`Simd::words_256`] for a format.
+    fn has_words_256(_ty: TensorType) -> bool {
+        false
+    }
+    /// Two eighths of the codes of [`Simd::codes_256`], with their numbers: the pair `I` of four. Of each of them the first
+    /// or the last four of its eight vectors.
+    unsafe fn words_256<W: Format256, const I: usize, const HALF: usize>(
+        _blocks: [*const u8; 16],
+        _bias: u8,
+    ) -> [(usize, [Self::B; 4]); 2] {
+        unreachable!("rows are unpacked as a whole")
+    }
     /// What multiplies those codes.
     unsafe fn factors_256<W: Format256>(blocks: [*const u8; 16], out: &mut Factors256) {
         unsafe { expanded::factors_256::<W>(blocks, out) }
@@ -133,6 +152,12 @@ pub trait Simd: Copy + 'static {
     /// The codes of `n` blocks of 32 of each of 16 rows, as [`Simd::codes_256`] gives them.
     unsafe fn codes_32<W: Format32>(blocks: [*const u8; 16], n: usize, bias: u8, out: *mut [u8; 64]) {
         unsafe { expanded::codes_32::<Self, W>(blocks, n, bias, out) }
+    }
+    /// Whether there is [`Simd::words_32`].
+    const HAS_WORDS_32: bool = false;
+    /// What [`Simd::codes_32`] gives of one block.
+    unsafe fn words_32<W: Format32>(_blocks: [*const u8; 16], _bias: u8) -> [Self::B; 8] {
+        unreachable!("rows are unpacked as a whole")
     }
     /// Scales and minima of a block of each of 16 rows.
     unsafe fn factors_32<W: Format32>(blocks: [*const u8; 16], d: &mut [f32; 16], m: &mut [f32; 16]) {

@@ -3,7 +3,7 @@
 //!
 //! One vector of a panel holds four consecutive codes of each of 16 rows; one word of a tile holds four consecutive
 //! activations of one token. So a lane is a row, no sum crosses lanes, and the float steps are those of `scalar.rs`.
-use super::ahead;
+use super::{ahead, lone};
 use crate::{
     gguf::TensorType,
     kernels::{
@@ -42,18 +42,18 @@ const MULTIPLES_FROM: usize = 8;
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 pub struct Tile256 {
     /// Word `[k][t]`: the four values of token `t` from column 4 k.
-    q: [[i32; 8]; 64],
+    pub(super) q: [[i32; 8]; 64],
     /// Word `[j][t]`: the sums of the 16 columns from 32 j and from 32 j + 16, as two 16-bit numbers.
-    sums: [[i32; 8]; 8],
+    pub(super) sums: [[i32; 8]; 8],
     /// Word `[i][t]`: the sums of the 32 columns from 64 i and from 64 i + 32 in the same way, if all of them fit.
-    sums_32: [[i32; 8]; 4],
+    pub(super) sums_32: [[i32; 8]; 4],
     /// `[j][t]`: the step of the 32 columns from 32 j; for narrow sums as two equal 16-bit numbers.
-    steps: [[i32; 8]; 8],
+    pub(super) steps: [[i32; 8]; 8],
     /// `[i][t]`: what the sums of the 16 columns from 16 i start from; see [`start`].
-    starts: [[i32; 8]; 16],
-    d: [f32; 8],
+    pub(super) starts: [[i32; 8]; 16],
+    pub(super) d: [f32; 8],
     /// Do all of `sums_32` fit? If not, zero.
-    sums_32_fit: u32,
+    pub(super) sums_32_fit: u32,
     padding: [u32; 7],
 }
 
@@ -61,23 +61,23 @@ pub struct Tile256 {
 #[repr(C, align(64))]
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 pub struct Tile32 {
-    q: [[i32; 8]; 64],
+    pub(super) q: [[i32; 8]; 64],
     /// `[j][t]`: sum of the 32 columns from 32 j.
-    sums: [[i32; 8]; 8],
+    pub(super) sums: [[i32; 8]; 8],
     /// What sums of those columns start from so that codes that are [`FLIPPED`] too large give the same result.
-    starts: [[i32; 8]; 8],
-    d: [[f32; 8]; 8],
+    pub(super) starts: [[i32; 8]; 8],
+    pub(super) d: [[f32; 8]; 8],
     /// `[j][t]`: `f32(sum) * d`.
-    lows: [[f32; 8]; 8],
+    pub(super) lows: [[f32; 8]; 8],
 }
 
 /// 16 rows × 256 columns of a 256-class format.
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
-struct Panel256 {
+pub(super) struct Panel256 {
     codes: [[u8; 64]; 64],
     /// Per 16 columns (or per 32, then the first eight); as [`Simd::factors`] says where narrow sums meet them.
-    scales: [[i32; 16]; 16],
+    pub(super) scales: [[i32; 16]; 16],
     /// Minima of 32 columns, as pairs of 16-bit numbers beside [`Tile256::sums`].
     mins: [[i32; 16]; 8],
     /// Minima of 64 columns in formats that have one per 32, beside [`Tile256::sums_32`].
@@ -220,6 +220,12 @@ pub unsafe fn group_256<S: Simd>(
 ) {
     unsafe {
         let panels = scratch.cast::<Panel256>();
+        if let (&[(tile, count)], true) = (tiles, S::has_words_256(ty)) {
+            with_format_256!(ty, W => with_count!([4 6 8] count.next_multiple_of(2), T => {
+                lone::group_256::<S, W, T>(rows, blocks, tile, &mut *panels, out);
+            }));
+            return;
+        }
         let mut ahead = next_group(rows, blocks * ty.block_bytes());
         for b in 0..blocks {
             for g in 0..PANELS {
@@ -249,14 +255,26 @@ pub unsafe fn group_256<S: Simd>(
 #[inline(always)]
 unsafe fn unpack_256<S: Simd, W: Format256>(blocks: [*const u8; 16], panel: &mut Panel256) {
     unsafe {
-        let narrow = const { narrow_run_256::<S, W>() > 0 };
-        let bias = match W::SIGNED {
-            true if narrow => CENTRE,
-            true => S::FLIP,
-            false => 0,
-        };
-        S::codes_256::<W>(blocks, bias, panel.codes.as_mut_ptr());
+        S::codes_256::<W>(blocks, const { bias::<S, W>() }, panel.codes.as_mut_ptr());
         pair_codes::<S>(&mut panel.codes);
+        unpack_factors::<S, W>(blocks, panel);
+    }
+}
+
+/// What is added to the codes of a panel.
+pub(super) const fn bias<S: Simd, W: Format256>() -> u8 {
+    match W::SIGNED {
+        true if narrow_run_256::<S, W>() > 0 => CENTRE,
+        true => S::FLIP,
+        false => 0,
+    }
+}
+
+/// All of a panel but its codes.
+#[inline(always)]
+pub(super) unsafe fn unpack_factors<S: Simd, W: Format256>(blocks: [*const u8; 16], panel: &mut Panel256) {
+    unsafe {
+        let narrow = const { narrow_run_256::<S, W>() > 0 };
         let mut factors = Factors256 { scales: [[0; 16]; 8], mins: [[0; 16]; 8], d: [0.0; 16], dmin: [0.0; 16] };
         S::factors_256::<W>(blocks, &mut factors);
         let Factors256 { scales, mins, d, dmin } = factors;
@@ -379,7 +397,7 @@ unsafe fn part_256<S: Simd, W: Format256, const G: usize, const T: usize, const 
 
 /// `y` += what the integer sums of a block and its minima make; starts from zero when `fresh`.
 #[inline(always)]
-unsafe fn finish_256<S: Simd, W: Format256, const T: usize>(
+pub(super) unsafe fn finish_256<S: Simd, W: Format256, const T: usize>(
     panel: &Panel256,
     a: &Tile256,
     from: usize,
@@ -646,6 +664,10 @@ pub unsafe fn group_32<S: Simd, W: Format32>(
     out: *mut f32,
 ) {
     unsafe {
+        if let (&[(tile, count)], true) = (tiles, S::HAS_WORDS_32) {
+            with_count!([4 6 8] count.next_multiple_of(2), T => lone::group_32::<S, W, T>(rows, blocks, tile, out));
+            return;
+        }
         let panels = scratch.cast::<Panel32>();
         let groups = blocks.div_ceil(8);
         let mut ahead = next_group(rows, blocks * W::BYTES);

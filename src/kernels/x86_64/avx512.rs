@@ -1,8 +1,11 @@
 //! AVX-512 with VNNI: one 512-bit register per vector.
-use super::unpack;
-use crate::kernels::{
-    formats::{Format32, Format256, with_format_32, with_vector_format},
-    simd::{Factors256, Simd, expanded},
+use super::{blocks::Block256, unpack};
+use crate::{
+    gguf::TensorType,
+    kernels::{
+        formats::{Format32, Format256, with_format_32, with_vector_format},
+        simd::{Factors256, Simd, expanded},
+    },
 };
 use std::arch::{asm, x86_64::*};
 
@@ -15,8 +18,8 @@ impl Simd for Avx512 {
     type B = __m512i;
     const FLIP: u8 = 0x80;
     const REGISTERS: usize = 32;
-    const TILED_FROM: usize = 5;
-    const WIDE_TILED_FROM: usize = 5;
+    const TILED_FROM: usize = 3;
+    const WIDE_TILED_FROM: usize = 3;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m512 {
@@ -200,6 +203,18 @@ impl Simd for Avx512 {
         unsafe { _mm512_dpbusd_epi32(acc, weights, activations) }
     }
     #[inline(always)]
+    unsafe fn dot_each<const T: usize>(acc: &mut [__m512i; T], weights: __m512i, activations: *const i32) {
+        const { assert!(T <= 8) };
+        macro_rules! dots {
+            ($($t:literal)*) => {$(
+                if $t < T {
+                    unsafe { vpdpbusd_word::<$t>(acc.get_unchecked_mut($t), weights, activations) };
+                }
+            )*};
+        }
+        dots!(0 1 2 3 4 5 6 7);
+    }
+    #[inline(always)]
     unsafe fn transpose(rows: [*const u8; 16], out: *mut [u8; 64]) {
         unsafe {
             // A loop, not `map`: closures passed on are compiled without this tier's features.
@@ -215,6 +230,35 @@ impl Simd for Avx512 {
     }
 
     unpack::unpacking!(__m512i);
+    #[inline(always)]
+    fn has_words_256(ty: TensorType) -> bool {
+        with_vector_format!(ty, K => <K as Block256>::BYTEWISE, false)
+    }
+    #[inline(always)]
+    unsafe fn words_256<W: Format256, const I: usize, const HALF: usize>(
+        blocks: [*const u8; 16],
+        bias: u8,
+    ) -> [(usize, [__m512i; 4]); 2] {
+        with_vector_format!(W::TYPE, K => unsafe { unpack::words_256::<__m512i, K, I, HALF>(blocks, bias) },
+            unreachable!("rows of this format are unpacked as a whole"))
+    }
+    const HAS_WORDS_32: bool = true;
+    #[inline(always)]
+    unsafe fn words_32<W: Format32>(blocks: [*const u8; 16], bias: u8) -> [__m512i; 8] {
+        with_format_32!(W::TYPE, K => unsafe { unpack::words_32::<__m512i, K>(&blocks, 0, bias) })
+    }
+}
+
+/// `vpdpbusd` with word `T` of memory in all lanes. Not the intrinsic: where there are many, LLVM loads words long before
+/// they are needed, and stores them again because there are no registers for so many.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn vpdpbusd_word<const T: usize>(acc: &mut __m512i, a: __m512i, words: *const i32) {
+    // SAFETY: it reads four bytes, which are there as the caller promises; the caller has VNNI enabled.
+    unsafe {
+        asm!("vpdpbusd {0}, {1}, dword ptr [{2} + {3}]{{1to16}}", inout(zmm_reg) *acc, in(zmm_reg) a, in(reg) words,
+            const 4 * T, options(pure, readonly, nostack, preserves_flags));
+    }
 }
 
 /// `vpdpwssd`. Not the intrinsic: LLVM likes to split that into a multiply and an add.

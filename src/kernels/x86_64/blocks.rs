@@ -59,6 +59,16 @@ pub trait Block256: Format256 + Sized {
     unsafe fn codes_of_rows<V: Rows>(rows: &[*const u8], bias: u8, out: Lanes) {
         unsafe { unpack::by_rows::<Self>(rows, bias, out) }
     }
+    /// Whether there is [`Block256::words_of_rows`].
+    const BYTEWISE: bool = false;
+    /// [`Simd::words_256`](crate::kernels::simd::Simd::words_256).
+    #[inline(always)]
+    unsafe fn words_of_rows<V: Rows, const I: usize, const HALF: usize>(
+        _rows: &[*const u8],
+        _bias: u8,
+    ) -> [(usize, [V; 4]); 2] {
+        unreachable!("rows of this format are unpacked as a whole")
+    }
     /// What multiplies them.
     #[inline(always)]
     unsafe fn factors_of_rows<V: Rows>(rows: &[*const u8], out: Factors) {
@@ -76,6 +86,14 @@ macro_rules! codes_by_bytes {
         #[inline(always)]
         unsafe fn codes_of_rows<V: Rows>(rows: &[*const u8], bias: u8, out: Lanes) {
             unsafe { unpack::by_words::<V, Self>(rows, bias, out) }
+        }
+        const BYTEWISE: bool = true;
+        #[inline(always)]
+        unsafe fn words_of_rows<V: Rows, const I: usize, const HALF: usize>(
+            rows: &[*const u8],
+            bias: u8,
+        ) -> [(usize, [V; 4]); 2] {
+            unsafe { unpack::words_of_rows::<V, Self, I, HALF>(rows, bias) }
         }
     };
 }
@@ -340,6 +358,7 @@ impl Block256 for Q6K {
 
 impl Bytewise for Q6K {
     const PIECES: (usize, usize) = (0, 6);
+    const APART: usize = 2;
     #[inline(always)]
     unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [B::V; 2] {
         unsafe {

@@ -290,6 +290,15 @@ pub unsafe fn codes_256<V: Rows, W: Block256>(blocks: [*const u8; 16], bias: u8,
     }
 }
 
+/// [`Simd::words_256`](crate::kernels::simd::Simd::words_256).
+#[inline(always)]
+pub unsafe fn words_256<V: Rows, W: Block256, const I: usize, const HALF: usize>(
+    blocks: [*const u8; 16],
+    bias: u8,
+) -> [(usize, [V; 4]); 2] {
+    unsafe { W::words_of_rows::<V, I, HALF>(&blocks, bias.wrapping_sub(W::BIAS.unwrap_or(0) as u8)) }
+}
+
 /// [`Simd::factors_256`](crate::kernels::simd::Simd::factors_256).
 #[inline(always)]
 pub unsafe fn factors_256<V: Rows, W: Block256>(blocks: [*const u8; 16], out: &mut Factors256) {
@@ -304,16 +313,28 @@ pub unsafe fn factors_256<V: Rows, W: Block256>(blocks: [*const u8; 16], out: &m
 #[inline(always)]
 pub unsafe fn codes_32<V: Rows, W: Block32>(blocks: [*const u8; 16], n: usize, bias: u8, out: *mut [u8; 64]) {
     unsafe {
-        let stored = if W::SIGNED { 0 } else { W::BIAS };
-        let bias = V::splat(bias.wrapping_sub(stored));
         for first in (0..16).step_by(V::COUNT) {
             for j in 0..n {
-                let codes = W::codes_of_rows::<V>(&blocks[first..first + V::COUNT], j * W::BYTES);
+                let codes = words_32::<V, W>(&blocks[first..first + V::COUNT], j * W::BYTES, bias);
                 for k in 0..8 {
-                    Lanes::of(out, first).store(8 * j + k, codes[k].add_bytes(bias));
+                    Lanes::of(out, first).store(8 * j + k, codes[k]);
                 }
             }
         }
+    }
+}
+
+/// Of some rows, the codes of the block `at` bytes from there, `bias` added.
+#[inline(always)]
+pub unsafe fn words_32<V: Rows, W: Block32>(rows: &[*const u8], at: usize, bias: u8) -> [V; 8] {
+    unsafe {
+        let stored = if W::SIGNED { 0 } else { W::BIAS };
+        let bias = V::splat(bias.wrapping_sub(stored));
+        let mut codes = W::codes_of_rows::<V>(rows, at);
+        for codes in codes.iter_mut() {
+            *codes = codes.add_bytes(bias);
+        }
+        codes
     }
 }
 
@@ -335,6 +356,8 @@ pub unsafe fn factors_32<W: Block32>(blocks: [*const u8; 16], d: &mut [f32; 16],
 pub trait Bytewise: Block256 {
     /// Where the first piece is, and how many follow each other.
     const PIECES: (usize, usize);
+    /// How far the two eighths lie apart that the same bytes hold most of.
+    const APART: usize = 1;
     /// [`Block256::codes`].
     unsafe fn from_bytes<B: Bytes>(block: B, i: usize) -> [B::V; 2];
 }
@@ -364,19 +387,27 @@ pub unsafe fn by_words<V: Rows, W: Bytewise>(rows: &[*const u8], bias: u8, out: 
     unsafe {
         let bias = V::splat(bias);
         for half in 0..2 {
-            let pieces = [
-                half_piece::<V, W, 0>(rows, half),
-                half_piece::<V, W, 1>(rows, half),
-                half_piece::<V, W, 2>(rows, half),
-                half_piece::<V, W, 3>(rows, half),
-                half_piece::<V, W, 4>(rows, half),
-                half_piece::<V, W, 5>(rows, half),
-            ];
+            let pieces = half_pieces::<V, W>(rows, half);
             two_eighths::<V, W, 0>(&pieces, half, bias, out);
             two_eighths::<V, W, 1>(&pieces, half, bias, out);
             two_eighths::<V, W, 2>(&pieces, half, bias, out);
             two_eighths::<V, W, 3>(&pieces, half, bias, out);
         }
+    }
+}
+
+/// Words of the first or the last 16 bytes of all pieces.
+#[inline(always)]
+unsafe fn half_pieces<V: Rows, W: Bytewise>(rows: &[*const u8], half: usize) -> [[V; 4]; MOST_PIECES] {
+    unsafe {
+        [
+            half_piece::<V, W, 0>(rows, half),
+            half_piece::<V, W, 1>(rows, half),
+            half_piece::<V, W, 2>(rows, half),
+            half_piece::<V, W, 3>(rows, half),
+            half_piece::<V, W, 4>(rows, half),
+            half_piece::<V, W, 5>(rows, half),
+        ]
     }
 }
 
@@ -404,6 +435,26 @@ unsafe fn two_eighths<V: Rows, W: Bytewise, const I: usize>(
             out.store(k, low.add_bytes(bias));
             out.store(k + 8, high.add_bytes(bias));
         }
+    }
+}
+
+/// [`Block256::words_of_rows`] of such formats. What is not used of the pieces is not computed.
+#[inline(always)]
+pub unsafe fn words_of_rows<V: Rows, W: Bytewise, const I: usize, const HALF: usize>(
+    rows: &[*const u8],
+    bias: u8,
+) -> [(usize, [V; 4]); 2] {
+    unsafe {
+        let pieces = half_pieces::<V, W>(rows, HALF);
+        let first = const { 2 * W::APART * (I / W::APART) + I % W::APART };
+        let second = const { 2 * W::APART * (I / W::APART) + I % W::APART + W::APART };
+        let mut codes = [[V::splat(0); 4]; 2];
+        for word in 0..4 {
+            let words = Words { pieces: &pieces, first: W::PIECES.0, word };
+            codes[0][word] = W::from_bytes(words, first / 2)[first % 2].add_bytes(V::splat(bias));
+            codes[1][word] = W::from_bytes(words, second / 2)[second % 2].add_bytes(V::splat(bias));
+        }
+        [(first, codes[0]), (second, codes[1])]
     }
 }
 
