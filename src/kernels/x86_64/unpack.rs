@@ -150,10 +150,8 @@ impl Rows for __m512i {
     #[inline(always)]
     unsafe fn load(rows: &[*const u8], at: usize) -> Self {
         unsafe {
-            let x = _mm512_castsi128_si512(load128(rows[0].add(at)));
-            let x = _mm512_inserti32x4::<1>(x, load128(rows[4].add(at)));
-            let x = _mm512_inserti32x4::<2>(x, load128(rows[8].add(at)));
-            _mm512_inserti32x4::<3>(x, load128(rows[12].add(at)))
+            let [low, high] = [<__m256i as Rows>::load(rows, at), <__m256i as Rows>::load(&rows[8..], at)];
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
         }
     }
     #[inline(always)]
