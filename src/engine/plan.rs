@@ -20,11 +20,12 @@ const FEWEST_ALONE: usize = 12 * TILE;
 const FEWEST_BESIDE_OTHERS: usize = 4 * TILE;
 
 /// How long a prompt's rows may take: while nobody else runs (a request that comes now waits as long), and while others
-/// wait for their next token.
+/// wait for their next token. These are to come about as fast as people read, and the part of a step that all rows share
+/// is to stay small.
 const ALONE: Duration = Duration::from_millis(2000);
-const BESIDE_OTHERS: Duration = Duration::from_millis(100);
+const BESIDE_OTHERS: Duration = Duration::from_millis(150);
 /// By how much that may grow when more requests wait for their first token than for their next.
-const MOST_PATIENCE: f64 = 5.0;
+const MOST_PATIENCE: f64 = 3.5;
 
 /// Most rows in a step of a model.
 pub fn most_rows(params: &Params) -> usize {
@@ -229,7 +230,7 @@ mod tests {
         let mut pace = Pace::default();
         assert_eq!(rows(&pace), [FEWEST_ALONE, FEWEST_BESIDE_OTHERS, FEWEST_BESIDE_OTHERS]);
         pace.record(&[(0, 100)], Duration::from_millis(200));
-        assert_eq!(rows(&pace), [ROWS, 49, 245]);
+        assert_eq!(rows(&pace), [ROWS, 70, ROWS]);
         for _ in 0..50 {
             pace.record(&[(0, 84), (1, 1)], Duration::from_secs(30));
         }
