@@ -245,7 +245,8 @@ pub unsafe fn group_256<S: Simd>(
                 }
                 for (i, &(tile, count)) in tiles.iter().enumerate() {
                     let y = out.add(i * TILE * GROUP_ROWS);
-                    tile_256::<S, W>(pair, &*tile.add(b), count, y, b == 0, many, &mut ahead);
+                    // Fewer have room for one more, whose result is not used.
+                    tile_256::<S, W>(pair, &*tile.add(b), count.max(FEWEST), y, b == 0, many, &mut ahead);
                 }
             });
         }
