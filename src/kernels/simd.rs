@@ -133,6 +133,8 @@ pub trait Simd: Copy + 'static {
     unsafe fn codes_256<W: Format256>(blocks: [*const u8; 16], bias: u8, out: *mut [u8; 64]) {
         unsafe { expanded::codes_256::<Self, W>(blocks, bias, out) }
     }
+    /// Whether there are [`Simd::words_32`] and [`Simd::words_256`], the latter for some formats.
+    const HAS_WORDS: bool = false;
     /// Whether there is [`Simd::words_256`] for a format.
     fn has_words_256(_ty: TensorType) -> bool {
         false
@@ -153,8 +155,6 @@ pub trait Simd: Copy + 'static {
     unsafe fn codes_32<W: Format32>(blocks: [*const u8; 16], n: usize, bias: u8, out: *mut [u8; 64]) {
         unsafe { expanded::codes_32::<Self, W>(blocks, n, bias, out) }
     }
-    /// Whether there is [`Simd::words_32`].
-    const HAS_WORDS_32: bool = false;
     /// What [`Simd::codes_32`] gives of one block.
     unsafe fn words_32<W: Format32>(_blocks: [*const u8; 16], _bias: u8) -> [Self::B; 8] {
         unreachable!("rows are unpacked as a whole")

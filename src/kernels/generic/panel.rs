@@ -220,7 +220,10 @@ pub unsafe fn group_256<S: Simd>(
 ) {
     unsafe {
         let panels = scratch.cast::<Panel256>();
-        if let (&[(tile, count)], true) = (tiles, S::has_words_256(ty)) {
+        if const { S::HAS_WORDS }
+            && S::has_words_256(ty)
+            && let &[(tile, count)] = tiles
+        {
             with_format_256!(ty, W => with_count!([4 6 8] count.next_multiple_of(2), T => {
                 lone::group_256::<S, W, T>(rows, blocks, tile, &mut *panels, out);
             }));
@@ -665,7 +668,9 @@ pub unsafe fn group_32<S: Simd, W: Format32>(
     out: *mut f32,
 ) {
     unsafe {
-        if let (&[(tile, count)], true) = (tiles, S::HAS_WORDS_32) {
+        if const { S::HAS_WORDS }
+            && let &[(tile, count)] = tiles
+        {
             with_count!([4 6 8] count.next_multiple_of(2), T => lone::group_32::<S, W, T>(rows, blocks, tile, out));
             return;
         }

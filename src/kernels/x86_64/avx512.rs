@@ -230,6 +230,7 @@ impl Simd for Avx512 {
     }
 
     unpack::unpacking!(__m512i);
+    const HAS_WORDS: bool = true;
     #[inline(always)]
     fn has_words_256(ty: TensorType) -> bool {
         with_vector_format!(ty, K => <K as Block256>::BYTEWISE, false)
@@ -242,7 +243,6 @@ impl Simd for Avx512 {
         with_vector_format!(W::TYPE, K => unsafe { unpack::words_256::<__m512i, K, I, HALF>(blocks, bias) },
             unreachable!("rows of this format are unpacked as a whole"))
     }
-    const HAS_WORDS_32: bool = true;
     #[inline(always)]
     unsafe fn words_32<W: Format32>(blocks: [*const u8; 16], bias: u8) -> [__m512i; 8] {
         with_format_32!(W::TYPE, K => unsafe { unpack::words_32::<__m512i, K>(&blocks, 0, bias) })
