@@ -198,6 +198,24 @@ const fn words_per_scale<W: Format256>() -> usize {
     if W::SCALE_PER_32 { 8 } else { 4 }
 }
 
+/// Runs `$body` with the constant `$T`: no fewer than the tokens of a lone tile, up to [`LONE_TILE`]. Results beyond them are
+/// not used.
+#[cfg(not(debug_assertions))]
+macro_rules! with_lone_count {
+    ($count:expr, $T:ident => $body:expr) => {
+        with_count!([4 6 8] $count.next_multiple_of(2), $T => $body)
+    };
+}
+/// One kernel for all counts: with debug assertions the compiler takes many minutes for three.
+#[cfg(debug_assertions)]
+macro_rules! with_lone_count {
+    ($count:expr, $T:ident => $body:expr) => {{
+        debug_assert!($count <= LONE_TILE);
+        const $T: usize = LONE_TILE;
+        $body
+    }};
+}
+
 type Ahead = ahead::Ahead<3>;
 
 /// The rows after these, which most likely come next. They lie one after the other; read panel by panel, from 16 places,
@@ -224,7 +242,7 @@ pub unsafe fn group_256<S: Simd>(
             && S::has_words_256(ty)
             && let &[(tile, count)] = tiles
         {
-            with_format_256!(ty, W => with_count!([4 6 8] count.next_multiple_of(2), T => {
+            with_format_256!(ty, W => with_lone_count!(count, T => {
                 lone::group_256::<S, W, T>(rows, blocks, tile, &mut *panels, out);
             }));
             return;
@@ -671,7 +689,7 @@ pub unsafe fn group_32<S: Simd, W: Format32>(
         if const { S::HAS_WORDS }
             && let &[(tile, count)] = tiles
         {
-            with_count!([4 6 8] count.next_multiple_of(2), T => lone::group_32::<S, W, T>(rows, blocks, tile, out));
+            with_lone_count!(count, T => lone::group_32::<S, W, T>(rows, blocks, tile, out));
             return;
         }
         let panels = scratch.cast::<Panel32>();
