@@ -1,12 +1,15 @@
 //! A matrix times a lone tile: codes meet its tokens as they are unpacked, since there are no others to keep them for.
 //! The layout and the float steps are those of `panel.rs`.
-use super::panel::{GROUP_ROWS, PANEL_ROWS, PANELS, Panel256, Tile32, Tile256, bias, finish_256, unpack_factors};
+use super::panel::{
+    GROUP_ROWS, PANEL_ROWS, PANELS, Panel256, Tile32, Tile256, bias, finish_32, finish_256, unpack_factors,
+};
 use crate::kernels::{
     formats::{Format32, Format256},
     simd::Simd,
 };
 
-/// Asks for some lines of the 16 rows that come next, in one of `steps`.
+/// Asks for some lines of the 16 rows that come next, in one of `steps`. Not [`Ahead`](super::ahead::Ahead): the number of
+/// lines is known here, so there is no branch between the products.
 #[inline(always)]
 unsafe fn ahead<S: Simd>(next: *const u8, bytes: usize, steps: usize, step: usize) {
     let lines = bytes.div_ceil(64 * steps);
@@ -151,12 +154,9 @@ pub unsafe fn group_32<S: Simd, W: Format32, const T: usize>(
                 let dots = four::<S, T>(dots, [c4, c5, c6, c7], &a.q[8 * j + 4..]);
                 let (mut d, mut m) = ([0.0; 16], [0.0; 16]);
                 S::factors_32::<W>(block, &mut d, &mut m);
+                let d = S::load(d.as_ptr());
                 for t in 0..T {
-                    let x = S::mul(S::to_float(dots[t]), S::load(d.as_ptr()));
-                    sums[t] = S::fma(x, S::splat(a.d[j][t]), sums[t]);
-                    if W::HAS_MIN {
-                        sums[t] = S::fma(S::load(m.as_ptr()), S::splat(a.lows[j][t]), sums[t]);
-                    }
+                    sums[t] = finish_32::<S, W>(sums[t], dots[t], d, &m, a, j, t);
                 }
             }
             for t in 0..T {

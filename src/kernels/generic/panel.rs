@@ -44,16 +44,16 @@ pub struct Tile256 {
     /// Word `[k][t]`: the four values of token `t` from column 4 k.
     pub(super) q: [[i32; 8]; 64],
     /// Word `[j][t]`: the sums of the 16 columns from 32 j and from 32 j + 16, as two 16-bit numbers.
-    pub(super) sums: [[i32; 8]; 8],
+    sums: [[i32; 8]; 8],
     /// Word `[i][t]`: the sums of the 32 columns from 64 i and from 64 i + 32 in the same way, if all of them fit.
-    pub(super) sums_32: [[i32; 8]; 4],
+    sums_32: [[i32; 8]; 4],
     /// `[j][t]`: the step of the 32 columns from 32 j; for narrow sums as two equal 16-bit numbers.
     pub(super) steps: [[i32; 8]; 8],
     /// `[i][t]`: what the sums of the 16 columns from 16 i start from; see [`start`].
     pub(super) starts: [[i32; 8]; 16],
-    pub(super) d: [f32; 8],
+    d: [f32; 8],
     /// Do all of `sums_32` fit? If not, zero.
-    pub(super) sums_32_fit: u32,
+    sums_32_fit: u32,
     padding: [u32; 7],
 }
 
@@ -63,12 +63,12 @@ pub struct Tile256 {
 pub struct Tile32 {
     pub(super) q: [[i32; 8]; 64],
     /// `[j][t]`: sum of the 32 columns from 32 j.
-    pub(super) sums: [[i32; 8]; 8],
+    sums: [[i32; 8]; 8],
     /// What sums of those columns start from so that codes that are [`FLIPPED`] too large give the same result.
     pub(super) starts: [[i32; 8]; 8],
-    pub(super) d: [[f32; 8]; 8],
+    d: [[f32; 8]; 8],
     /// `[j][t]`: `f32(sum) * d`.
-    pub(super) lows: [[f32; 8]; 8],
+    lows: [[f32; 8]; 8],
 }
 
 /// 16 rows × 256 columns of a 256-class format.
@@ -794,12 +794,7 @@ unsafe fn part_32<S: Simd, W: Format32, const G: usize, const T: usize>(
                     if excess != 0 {
                         sum = S::isub(sum, S::imul(S::isplat(of(&a.sums[j], from + t)), S::isplat(excess)));
                     }
-                    let x = S::mul(S::to_float(sum), d);
-                    sums[g][t] = S::fma(x, S::splat(of(&a.d[j], from + t)), sums[g][t]);
-                    if W::HAS_MIN {
-                        let low = S::splat(of(&a.lows[j], from + t));
-                        sums[g][t] = S::fma(S::load(panels[g].m[j].as_ptr()), low, sums[g][t]);
-                    }
+                    sums[g][t] = finish_32::<S, W>(sums[g][t], sum, d, &panels[g].m[j], a, j, from + t);
                 }
             }
         }
@@ -808,6 +803,24 @@ unsafe fn part_32<S: Simd, W: Format32, const G: usize, const T: usize>(
                 S::store(y.add(GROUP_ROWS * t + PANEL_ROWS * g), sums[g][t]);
             }
         }
+    }
+}
+
+/// `y` + what the integer sum of block `j` and its minimum make for a token.
+#[inline(always)]
+pub(super) unsafe fn finish_32<S: Simd, W: Format32>(
+    y: S::F,
+    sum: S::I,
+    d: S::F,
+    m: &[f32; 16],
+    a: &Tile32,
+    j: usize,
+    token: usize,
+) -> S::F {
+    unsafe {
+        let x = S::mul(S::to_float(sum), d);
+        let y = S::fma(x, S::splat(of(&a.d[j], token)), y);
+        if W::HAS_MIN { S::fma(S::load(m.as_ptr()), S::splat(of(&a.lows[j], token)), y) } else { y }
     }
 }
 
