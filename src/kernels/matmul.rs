@@ -248,7 +248,9 @@ impl Phase for Prepare<'_> {
                     unsafe { (self.tier.quantize_32)(x, out) };
                 }
                 let rows: Vec<&[Act32x8]> = rows.chunks(groups).collect();
-                panel::pack_32(&rows, unsafe { self.inputs.tiles_32.write(chunk * groups..(chunk + 1) * groups) });
+                let kernels = self.tier.panels.as_ref().expect("inputs are tiled only then");
+                let tiles = unsafe { self.inputs.tiles_32.write(chunk * groups..(chunk + 1) * groups) };
+                unsafe { (kernels.pack_32)(&rows, tiles) };
             } else {
                 let out = unsafe { self.inputs.rows_32.write(chunk * groups..(chunk + 1) * groups) };
                 unsafe { (self.tier.quantize_32)(normed, out) };
@@ -300,7 +302,8 @@ impl Phase for Gather<'_> {
         if needs.a32 {
             let rows: Vec<&[Act32x8]> = rows.iter().map(|&row| unsafe { self.from.rows_32.read(at(row)) }).collect();
             if tiled {
-                panel::pack_32(&rows, unsafe { self.inputs.tiles_32.write(chunk) });
+                let kernels = self.tier.panels.as_ref().expect("inputs are tiled only then");
+                unsafe { (kernels.pack_32)(&rows, self.inputs.tiles_32.write(chunk)) };
             } else {
                 unsafe { self.inputs.rows_32.write(chunk) }.copy_from_slice(rows[0]);
             }

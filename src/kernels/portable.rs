@@ -117,10 +117,6 @@ impl Simd for Portable {
         zip(a, b, i32::wrapping_add)
     }
     #[inline(always)]
-    unsafe fn isub(a: I, b: I) -> I {
-        zip(a, b, i32::wrapping_sub)
-    }
-    #[inline(always)]
     unsafe fn imul(a: I, b: I) -> I {
         zip(a, b, i32::wrapping_mul)
     }

@@ -78,7 +78,6 @@ pub trait Simd: Copy + 'static {
     unsafe fn iload(p: *const i32) -> Self::I;
     unsafe fn istore(p: *mut i32, x: Self::I);
     unsafe fn iadd(a: Self::I, b: Self::I) -> Self::I;
-    unsafe fn isub(a: Self::I, b: Self::I) -> Self::I;
     /// Low 32 bits of the product.
     unsafe fn imul(a: Self::I, b: Self::I) -> Self::I;
     unsafe fn isum(a: Self::I) -> i32;
@@ -110,6 +109,13 @@ pub trait Simd: Copy + 'static {
         for (t, acc) in acc.iter_mut().enumerate() {
             *acc = unsafe { Self::dot_bytes(*acc, weights, Self::bsplat(activations.add(t))) };
         }
+    }
+    /// Whether there is [`Simd::dot_four`].
+    const FOURS: bool = false;
+    /// Adds [`Simd::dot_bytes`] of four vectors with the same word of activations for two, three or four tokens each: `q[k]`
+    /// begins with those of vector `k`.
+    unsafe fn dot_four<const T: usize>(_acc: &mut [Self::I; T], _codes: *const [u8; 64], _q: *const [i32; 8]) {
+        unreachable!("products of one vector at a time")
     }
     /// Whether products are of matrices: of two rows and two tokens at a time, over two words.
     const PAIRS: bool = false;
@@ -168,13 +174,14 @@ pub trait Simd: Copy + 'static {
     /// bits, two to a lane: of the first and of the last two of each four columns. So one instruction can multiply both by
     /// a scale and add them to the sum of the block. Where one adds all four products to 32 bits, they have no use.
     const NARROW: bool = false;
-    /// Adds the products of four unsigned codes with four signed bytes to a narrow sum.
-    unsafe fn narrow_dot(_acc: Self::I, _codes: Self::B, _activations: Self::B) -> Self::I {
+    /// Adds to the narrow sums of two, three or four tokens what [`Simd::dot_four`] adds to whole ones; they are zero where
+    /// they are `FRESH`. Codes are unsigned.
+    unsafe fn narrow_four<const T: usize, const FRESH: bool>(
+        _acc: &mut [Self::I; T],
+        _codes: *const [u8; 64],
+        _q: *const [i32; 8],
+    ) {
         unreachable!("no narrow sums")
-    }
-    /// [`Simd::narrow_dot`] of a sum that is zero.
-    unsafe fn narrow_first(codes: Self::B, activations: Self::B) -> Self::I {
-        unsafe { Self::narrow_dot(Self::isplat(0), codes, activations) }
     }
     /// `sum + narrow * factor`.
     unsafe fn narrow_scale(_sum: Self::I, _narrow: Self::I, _factor: Self::I) -> Self::I {

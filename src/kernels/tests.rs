@@ -70,6 +70,31 @@ fn large_sums_meet_minima_as_small_ones_do() {
     }
 }
 
+/// The largest codes times the largest activations: what sums of 16 bits must hold.
+#[test]
+fn saturated_products_are_those_of_the_scalar_tier() {
+    let team = Team::new(1);
+    // The largest activations of one sign, of both, and of one that changes where a sum may begin.
+    let patterns =
+        [|_| 1.0, |_| -1.0, |i| if i % 2 == 0 { 1.0 } else { -1.0 }, |i| if i % 64 < 32 { 1.0 } else { -1.0 }];
+    let tokens = |n: usize| -> Vec<f32> { patterns.iter().cycle().take(n).flat_map(|f| (0..256).map(f)).collect() };
+    for ty in [TYPES_256.to_vec(), TYPES_32.to_vec()].concat() {
+        for byte in [0x00, 0x01, 0x0f, 0x7f, 0x80, 0xf0, 0xfe, 0xff] {
+            let weights = saturated_row(ty, 256 / ty.block_len(), byte).repeat(17);
+            let weight = Weight::new(ty, &weights, 17, 256);
+            for n in [1, 2, 3, 4, 8, 15] {
+                let x = tokens(n);
+                let expected = multiply(&SCALAR, &team, weight, None, None, &x);
+                assert!(expected.iter().all(|y| y.is_finite()), "{ty:?} of {byte:#x} should be numbers");
+                for tier in available() {
+                    let found = multiply(tier, &team, weight, None, None, &x);
+                    assert_eq!(bits(&found), bits(&expected), "{} {ty:?} of {byte:#x}, {n} tokens", tier.name);
+                }
+            }
+        }
+    }
+}
+
 proptest! {
     // PROPTEST_CASES asks for fewer on emulated processors.
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { ProptestConfig::default().cases.min(192) }))]

@@ -62,6 +62,8 @@ pub struct Panels {
     pub group_32: Group<Tile32>,
     /// [`super::generic::panel::pack_256`].
     pub pack_256: unsafe fn(&[&[Act256]], &mut [Tile256]),
+    /// [`super::generic::panel::pack_32`].
+    pub pack_32: unsafe fn(&[&[Act32x8]], &mut [Tile32]),
 }
 
 type Group<T> = unsafe fn(TensorType, &[*const u8; GROUP_ROWS], usize, &[(*const T, usize)], *mut u8, *mut f32);
@@ -129,6 +131,10 @@ macro_rules! generic_tier {
             unsafe { panel::pack_256::<$Machine>(rows, out) }
         }
         $(#[target_feature(enable = $feature)])+
+        unsafe fn pack_32(rows: &[&[Act32x8]], out: &mut [panel::Tile32]) {
+            unsafe { panel::pack_32::<$Machine>(rows, out) }
+        }
+        $(#[target_feature(enable = $feature)])+
         unsafe fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
             unsafe { vector::rms_norm::<$Machine>(x, weight, eps, out) }
         }
@@ -184,6 +190,7 @@ macro_rules! generic_tier {
                 group_256,
                 group_32,
                 pack_256,
+                pack_32,
             }),
             rms_norm,
             layer_norm,

@@ -45,29 +45,41 @@ pub fn any_row(ty: TensorType, blocks: usize) -> impl Strategy<Value = Vec<u8>> 
 pub fn ordinary_row(ty: TensorType, blocks: usize) -> impl Strategy<Value = Vec<u8>> {
     let numbers = vec(-1.0f32..=1.0, blocks * 2);
     (vec(any::<u8>(), blocks * ty.block_bytes()), numbers).prop_map(move |(mut row, numbers)| {
-        for (block, numbers) in row.chunks_exact_mut(ty.block_bytes()).zip(numbers.chunks_exact(2)) {
-            match ty {
-                TensorType::F32 => block.copy_from_slice(&numbers[0].to_le_bytes()),
-                TensorType::F16 => block.copy_from_slice(&half::f16::from_f32(numbers[0]).to_le_bytes()),
-                TensorType::BF16 => block.copy_from_slice(&half::bf16::from_f32(numbers[0]).to_le_bytes()),
-                TensorType::MXFP4 => block[0] = 110 + block[0] % 32,
-                TensorType::NVFP4 => block[..4].iter_mut().for_each(|scale| *scale &= 0x3f),
-                TensorType::IQ1_M => {
-                    // Four bits of the scale in each of the last words.
-                    let d = half::f16::from_f32(numbers[0]).to_bits();
-                    for (i, word) in block[48..].as_chunks_mut::<2>().0.iter_mut().enumerate() {
-                        word[1] = word[1] & 15 | ((d >> (4 * i) & 15) << 4) as u8;
-                    }
+        set_numbers(ty, &mut row, &numbers);
+        row
+    })
+}
+
+/// One byte throughout, as in [`any_row`], with scales and minima of 1: all codes are the same, or nearly so.
+pub fn saturated_row(ty: TensorType, blocks: usize, byte: u8) -> Vec<u8> {
+    let mut row = vec![byte; blocks * ty.block_bytes()];
+    set_numbers(ty, &mut row, &vec![1.0; blocks * 2]);
+    row
+}
+
+/// Writes the scales and minima of a row (in plain types, its numbers): two of `numbers` are for each block.
+fn set_numbers(ty: TensorType, row: &mut [u8], numbers: &[f32]) {
+    for (block, numbers) in row.chunks_exact_mut(ty.block_bytes()).zip(numbers.chunks_exact(2)) {
+        match ty {
+            TensorType::F32 => block.copy_from_slice(&numbers[0].to_le_bytes()),
+            TensorType::F16 => block.copy_from_slice(&half::f16::from_f32(numbers[0]).to_le_bytes()),
+            TensorType::BF16 => block.copy_from_slice(&half::bf16::from_f32(numbers[0]).to_le_bytes()),
+            TensorType::MXFP4 => block[0] = 110 + block[0] % 32,
+            TensorType::NVFP4 => block[..4].iter_mut().for_each(|scale| *scale &= 0x3f),
+            TensorType::IQ1_M => {
+                // Four bits of the scale in each of the last words.
+                let d = half::f16::from_f32(numbers[0]).to_bits();
+                for (i, word) in block[48..].as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                    word[1] = word[1] & 15 | ((d >> (4 * i) & 15) << 4) as u8;
                 }
-                _ => {
-                    for (&at, &number) in f16_offsets(ty).iter().zip(numbers) {
-                        block[at..at + 2].copy_from_slice(&half::f16::from_f32(number).to_le_bytes());
-                    }
+            }
+            _ => {
+                for (&at, &number) in f16_offsets(ty).iter().zip(numbers) {
+                    block[at..at + 2].copy_from_slice(&half::f16::from_f32(number).to_le_bytes());
                 }
             }
         }
-        row
-    })
+    }
 }
 
 /// Activations of ordinary size.

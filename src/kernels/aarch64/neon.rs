@@ -142,10 +142,6 @@ impl<const DOTPROD: bool, const I8MM: bool> Simd for Neon<DOTPROD, I8MM> {
         unsafe { each!(vaddq_s32, a, b) }
     }
     #[inline(always)]
-    unsafe fn isub(a: I, b: I) -> I {
-        unsafe { each!(vsubq_s32, a, b) }
-    }
-    #[inline(always)]
     unsafe fn imul(a: I, b: I) -> I {
         unsafe { each!(vmulq_s32, a, b) }
     }

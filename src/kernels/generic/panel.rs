@@ -18,8 +18,8 @@ use std::ops::Range;
 pub const TILE: usize = 7;
 /// Tokens in a tile that is the only one, if they are as many.
 pub const LONE_TILE: usize = TILE + 1;
-/// Fewest: one token more than that makes two tiles.
-const FEWEST: usize = LONE_TILE.div_ceil(2);
+/// Fewest; beside other tiles there are more.
+const FEWEST: usize = 3;
 /// Rows of a panel, and how many panels the inner loop works on together.
 pub const PANEL_ROWS: usize = 16;
 pub const PANELS: usize = 2;
@@ -62,9 +62,7 @@ pub struct Tile256 {
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 pub struct Tile32 {
     pub(super) q: [[i32; 8]; 64],
-    /// `[j][t]`: sum of the 32 columns from 32 j.
-    sums: [[i32; 8]; 8],
-    /// What sums of those columns start from so that codes that are [`FLIPPED`] too large give the same result.
+    /// `[j][t]`: what the sums of the 32 columns from 32 j start from; see [`start`].
     pub(super) starts: [[i32; 8]; 8],
     d: [[f32; 8]; 8],
     /// `[j][t]`: `f32(sum) * d`.
@@ -126,7 +124,7 @@ pub unsafe fn pack_256<S: Simd>(rows: &[&[Act256]], out: &mut [Tile256]) {
             }
             if S::NARROW || S::FLIP != 0 {
                 for (i, fours) in fours.as_chunks::<4>().0.iter().enumerate() {
-                    tile.starts[i][t] = start::<S>(fours);
+                    tile.starts[i][t] = start::<S>(if S::NARROW { CENTRE } else { S::FLIP }, fours);
                 }
             }
             tile.d[t] = a.d;
@@ -134,35 +132,30 @@ pub unsafe fn pack_256<S: Simd>(rows: &[&[Act256]], out: &mut [Tile256]) {
     }
 }
 
-/// [`Simd::FLIP`] where it is not 0.
-const FLIPPED: u8 = 0x80;
-
-/// What small signed codes are made unsigned with for narrow sums.
+/// What small signed codes are made unsigned with for narrow sums, in super-blocks and in blocks of 32.
 const CENTRE: u8 = 32;
+const CENTRE_32: u8 = 16;
 
-/// What sums over 16 columns start from so that codes that are too large give the same result: the excess ([`CENTRE`] in
-/// narrow sums, otherwise [`Simd::FLIP`]) times the sum of the activations, subtracted.
-fn start<S: Simd>(activations: &[[i8; 4]; 4]) -> i32 {
+/// What sums over some columns start from so that codes that are too large by `excess` give the same result: the excess
+/// times the sum of the activations, subtracted. For narrow sums, of the first and of the last two of each four columns.
+fn start<S: Simd>(excess: u8, activations: &[[i8; 4]]) -> i32 {
     let sum = |at: usize| activations.iter().map(|four| i32::from(four[at]) + i32::from(four[at + 1])).sum::<i32>();
-    if S::NARROW {
-        let [low, high] = [0, 2].map(|at| -i32::from(CENTRE) * sum(at));
-        low & 0xffff | high << 16
-    } else {
-        -i32::from(S::FLIP) * (sum(0) + sum(2))
-    }
+    let [low, high] = [0, 2].map(|at| -i32::from(excess) * sum(at));
+    if S::NARROW { low & 0xffff | high << 16 } else { low + high }
 }
 
 /// As [`pack_256`] for one scale per 32.
-pub fn pack_32(rows: &[&[Act32x8]], out: &mut [Tile32]) {
+#[inline(always)]
+pub unsafe fn pack_32<S: Simd>(rows: &[&[Act32x8]], out: &mut [Tile32]) {
     for (b, tile) in out.iter_mut().enumerate() {
         for (t, row) in rows.iter().enumerate() {
             let a = &row[b];
-            for (k, word) in a.q.as_chunks::<4>().0.iter().enumerate() {
+            let fours = a.q.as_chunks::<4>().0;
+            for (k, word) in fours.iter().enumerate() {
                 tile.q[k][t] = i32::from_le_bytes(word.map(|q| q as u8));
             }
-            for j in 0..8 {
-                tile.sums[j][t] = a.sums[j];
-                tile.starts[j][t] = -i32::from(FLIPPED) * a.sums[j];
+            for (j, fours) in fours.as_chunks::<8>().0.iter().enumerate() {
+                tile.starts[j][t] = start::<S>(if S::NARROW { CENTRE_32 } else { S::FLIP }, fours);
                 tile.d[j][t] = a.d[j];
                 tile.lows[j][t] = a.sums[j] as f32 * a.d[j];
             }
@@ -170,28 +163,28 @@ pub fn pack_32(rows: &[&[Act32x8]], out: &mut [Tile32]) {
     }
 }
 
-/// Fours of columns whose products a narrow sum of these codes can hold (at most those that share a scale); 0 if it
-/// cannot hold any.
-const fn narrow_run<S: Simd>(signed: bool, largest: usize, shared: usize) -> usize {
-    let most = (i16::MAX as usize) / 127;
-    let products = 2 * largest;
+/// Fours of columns whose products a narrow sum can hold, at most `shared` and a power of two; 0 if it cannot hold any. On
+/// the way it may wrap: only the whole must fit, for which no code counts more than `largest`.
+const fn most_narrow<S: Simd>(largest: usize, shared: usize) -> usize {
     if !S::NARROW {
         return 0;
     }
-    if signed {
-        // Centred codes: only runs that have a start.
-        return if 4 * products <= most && largest <= CENTRE as usize { 4 } else { 0 };
-    }
     let mut run = shared;
-    while run * products > most {
+    while 2 * run * largest * 127 > i16::MAX as usize {
         run /= 2;
     }
     run
 }
 
-/// [`narrow_run`] of a format with super-blocks.
+/// How many words of a panel of super-blocks narrow sums hold; 0: none.
 pub const fn narrow_run_256<S: Simd, W: Format256>() -> usize {
-    narrow_run::<S>(W::SIGNED, W::LARGEST, words_per_scale::<W>())
+    let shared = words_per_scale::<W>();
+    match W::SIGNED {
+        true if W::LARGEST > CENTRE as usize => 0,
+        // Runs that have a start.
+        true => most_narrow::<S>(W::LARGEST, 4),
+        false => most_narrow::<S>(W::LARGEST, shared),
+    }
 }
 
 const fn words_per_scale<W: Format256>() -> usize {
@@ -266,8 +259,7 @@ pub unsafe fn group_256<S: Simd>(
                 }
                 for (i, &(tile, count)) in tiles.iter().enumerate() {
                     let y = out.add(i * TILE * GROUP_ROWS);
-                    // Fewer have room for one more, whose result is not used.
-                    tile_256::<S, W>(pair, &*tile.add(b), count.max(FEWEST), y, b == 0, many, &mut ahead);
+                    tile_256::<S, W>(pair, &*tile.add(b), count, y, b == 0, many, &mut ahead);
                 }
             });
         }
@@ -371,7 +363,8 @@ unsafe fn tile_256<S: Simd, W: Format256>(
                         part_256::<S, W, PANELS, T, true>(panels, tile, from, y, first, ahead);
                     });
                 } else {
-                    with_count!([4 5 6 7] tokens.len(), T => {
+                    // Three have room for one more, whose result is not used.
+                    with_count!([4 5 6 7] tokens.len().max(4), T => {
                         part_256::<S, W, PANELS, T, false>(panels, tile, from, y, first, ahead);
                     });
                 }
@@ -487,15 +480,12 @@ unsafe fn narrow_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
                         acc[0][t] = S::isplat(of(&a.starts[first / 4], from + t));
                     }
                     acc = [acc[0]; G];
-                    narrow_word::<S, G, T, false>(&mut acc, panels, a, first, from);
-                } else {
-                    narrow_word::<S, G, T, true>(&mut acc, panels, a, first, from);
                 }
-                narrow_word::<S, G, T, false>(&mut acc, panels, a, first + 1, from);
-                // By hand: without being unrolled, the loop's own instructions are a tenth of all.
-                for k in (first + 2..first + run).step_by(2) {
-                    narrow_word::<S, G, T, false>(&mut acc, panels, a, k, from);
-                    narrow_word::<S, G, T, false>(&mut acc, panels, a, k + 1, from);
+                let codes = panels.map(|panel| &panel.codes);
+                if W::SIGNED {
+                    narrow_run::<S, G, T, false>(&mut acc, codes, &a.q, first..first + run, from);
+                } else {
+                    narrow_run::<S, G, T, true>(&mut acc, codes, &a.q, first..first + run, from);
                 }
                 for t in 0..T {
                     let step = S::isplat(of(&a.steps[j * words / 8], from + t));
@@ -510,24 +500,24 @@ unsafe fn narrow_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
     }
 }
 
-/// Adds the products of four columns, or starts with them.
+/// Adds the products of some words of the panels with those of the tokens to narrow sums, which are zero where they are
+/// `FRESH`.
 #[inline(always)]
-unsafe fn narrow_word<S: Simd, const G: usize, const T: usize, const START: bool>(
+unsafe fn narrow_run<S: Simd, const G: usize, const T: usize, const FRESH: bool>(
     acc: &mut [[S::I; T]; G],
-    panels: [&Panel256; G],
-    a: &Tile256,
-    k: usize,
+    codes: [&[[u8; 64]; 64]; G],
+    q: &[[i32; 8]; 64],
+    words: Range<usize>,
     from: usize,
 ) {
     unsafe {
-        let mut w = [S::bload(panels[0].codes[k].as_ptr()); G];
-        for g in 1..G {
-            w[g] = S::bload(panels[g].codes[k].as_ptr());
-        }
-        for t in 0..T {
-            let q = S::bsplat(a.q[k].as_ptr().add(from + t));
-            for g in 0..G {
-                acc[g][t] = if START { S::narrow_first(w[g], q) } else { S::narrow_dot(acc[g][t], w[g], q) };
+        for g in 0..G {
+            let at = |k: usize| (codes[g].as_ptr().add(k), q.as_ptr().add(k).byte_add(4 * from));
+            let (first, tokens) = at(words.start);
+            S::narrow_four::<T, FRESH>(&mut acc[g], first, tokens);
+            for k in (words.start + 4..words.end).step_by(4) {
+                let (codes, tokens) = at(k);
+                S::narrow_four::<T, false>(&mut acc[g], codes, tokens);
             }
         }
     }
@@ -617,6 +607,14 @@ unsafe fn products<S: Simd, const G: usize, const T: usize>(
             for g in 0..G {
                 for t in 0..T {
                     acc[g][t] = S::iadd(acc[g][t], S::unpair(pairs[g][t / 2])[t % 2]);
+                }
+            }
+            return;
+        }
+        if const { S::FOURS } {
+            for k in words.step_by(4) {
+                for g in 0..G {
+                    S::dot_four(&mut acc[g], codes[g].as_ptr().add(k), q.as_ptr().add(k).byte_add(4 * from));
                 }
             }
             return;
@@ -719,7 +717,12 @@ pub unsafe fn group_32<S: Simd, W: Format32>(
 #[inline(always)]
 unsafe fn unpack_32<S: Simd, W: Format32>(blocks: [*const u8; 16], n: usize, panel: &mut Panel32) {
     unsafe {
-        let bias = if const { narrow_run_32::<S, W>() > 0 } { W::BIAS } else { S::FLIP };
+        let bias = match const { narrow_run_32::<S, W>() } {
+            0 => S::FLIP,
+            // Codes beside minima are not negative.
+            _ if W::BIAS == 0 => 0,
+            _ => CENTRE_32,
+        };
         S::codes_32::<W>(blocks, n, bias, panel.codes.as_mut_ptr());
         pair_codes::<S>(&mut panel.codes);
         for j in 0..n {
@@ -786,15 +789,10 @@ unsafe fn part_32<S: Simd, W: Format32, const G: usize, const T: usize>(
             let a = &*tile.add(b);
             let panels = panels.map(|panel| &*panel.add(b));
             let dots = block_sums::<S, W, G, T>(panels, a, j, from, ahead);
-            let excess = i32::from(if const { narrow_run_32::<S, W>() > 0 } { W::BIAS } else { 0 });
             for g in 0..G {
                 let d = S::load(panels[g].d[j].as_ptr());
                 for t in 0..T {
-                    let mut sum = dots[g][t];
-                    if excess != 0 {
-                        sum = S::isub(sum, S::imul(S::isplat(of(&a.sums[j], from + t)), S::isplat(excess)));
-                    }
-                    sums[g][t] = finish_32::<S, W>(sums[g][t], sum, d, &panels[g].m[j], a, j, from + t);
+                    sums[g][t] = finish_32::<S, W>(sums[g][t], dots[g][t], d, &panels[g].m[j], a, j, from + t);
                 }
             }
         }
@@ -824,7 +822,7 @@ pub(super) unsafe fn finish_32<S: Simd, W: Format32>(
     }
 }
 
-/// `sum(code * q)` of block `j` of the panels; by narrow sums, of the codes as unpacked.
+/// `sum(code * q)` of block `j` of the panels.
 #[inline(always)]
 unsafe fn block_sums<S: Simd, W: Format32, const G: usize, const T: usize>(
     panels: [&Panel32; G],
@@ -849,17 +847,17 @@ unsafe fn block_sums<S: Simd, W: Format32, const G: usize, const T: usize>(
         ahead.step::<S>();
         for first in (8 * j..8 * (j + 1)).step_by(run) {
             let mut acc = [[S::isplat(0); T]; G];
-            for k in first..first + run {
-                let mut w = [S::bload(panels[0].codes[k].as_ptr()); G];
-                for g in 1..G {
-                    w[g] = S::bload(panels[g].codes[k].as_ptr());
-                }
+            if W::BIAS > 0 {
                 for t in 0..T {
-                    let q = S::bsplat(a.q[k].as_ptr().add(from + t));
-                    for g in 0..G {
-                        acc[g][t] = S::narrow_dot(acc[g][t], w[g], q);
-                    }
+                    acc[0][t] = S::isplat(of(&a.starts[j], from + t));
                 }
+                acc = [acc[0]; G];
+            }
+            let codes = panels.map(|panel| &panel.codes);
+            if W::BIAS > 0 {
+                narrow_run::<S, G, T, false>(&mut acc, codes, &a.q, first..first + run, from);
+            } else {
+                narrow_run::<S, G, T, true>(&mut acc, codes, &a.q, first..first + run, from);
             }
             for g in 0..G {
                 for t in 0..T {
@@ -871,9 +869,16 @@ unsafe fn block_sums<S: Simd, W: Format32, const G: usize, const T: usize>(
     }
 }
 
-/// [`narrow_run`] of a format with blocks of 32.
+/// How many words of a panel of blocks of 32 narrow sums hold; 0: none.
 const fn narrow_run_32<S: Simd, W: Format32>() -> usize {
-    narrow_run::<S>(false, W::LARGEST, 8)
+    let (below, above) = (W::BIAS as usize, W::LARGEST - W::BIAS as usize);
+    if below > CENTRE_32 as usize {
+        return 0;
+    }
+    let run = most_narrow::<S>(if below > above { below } else { above }, 8);
+    // Where there is a start, it is that of a whole block.
+    assert!(!S::NARROW || run == 8 || W::BIAS == 0);
+    run
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 use super::unpack;
 use crate::kernels::{
     formats::{Format32, Format256, with_format_32, with_vector_format},
+    generic::panel::TILE,
     simd::{Factors256, Simd, expanded},
 };
 use std::{
@@ -28,8 +29,12 @@ pub trait Dot: Copy + 'static {
     unsafe fn bytes(acc: __m256i, weights: __m256i, activations: __m256i) -> __m256i;
     unsafe fn words(acc: __m256i, a: __m256i, b: __m256i) -> __m256i;
 
-    /// [`Simd::NARROW`].
+    /// [`Simd::NARROW`] and [`Simd::FOURS`].
     const NARROW: bool;
+    /// [`Simd::TILED_FROM`].
+    const TILED_FROM: usize;
+    /// [`Simd::WIDE_TILED_FROM`].
+    const WIDE_TILED_FROM: usize;
 }
 
 /// `vpmaddubsw` of `|w|` and `a` with the sign of `w`.
@@ -43,6 +48,8 @@ pub struct SignTrick;
 impl Dot for SignTrick {
     const FLIP: u8 = 0;
     const NARROW: bool = true;
+    const TILED_FROM: usize = 3;
+    const WIDE_TILED_FROM: usize = 3;
 
     #[inline(always)]
     unsafe fn bytes(acc: __m256i, weights: __m256i, activations: __m256i) -> __m256i {
@@ -57,18 +64,121 @@ impl Dot for SignTrick {
     }
 }
 
-/// `vpmaddubsw` and `vpaddw`. Not the intrinsics: LLVM turns the sums of a loop into trees, for which there are not enough
-/// registers: the loop of Q4_K and four tokens had 68 accesses to the stack beside its 64 products.
+/// Adds the products of four words of a panel with four words of some tokens to the tokens' sums; `$instructions` says how.
+///
+/// Not by intrinsics: LLVM turns the sums into trees, for which there are not enough registers, and then most
+/// instructions move what did not fit to and from the stack.
+macro_rules! four_words {
+    ($instructions:ident [$($scratch:ident)+], $acc:expr, $codes:expr, $q:expr, [$($t:literal $low:ident $high:ident),+]) => {{
+        let [$([$low, $high]),+] = $acc;
+        // SAFETY: reads what the caller promised and changes registers; the caller has AVX2 enabled.
+        unsafe { asm!(
+            $instructions!(word "0"), $($instructions!(first "0" $t $low $high),)+
+            $instructions!(word "1"), $($instructions!(token "1" $t $low $high),)+
+            $instructions!(word "2"), $($instructions!(token "2" $t $low $high),)+
+            $instructions!(word "3"), $($instructions!(token "3" $t $low $high),)+
+            codes = in(reg) $codes, tokens = in(reg) $q,
+            $($low = inout(ymm_reg) *$low, $high = inout(ymm_reg) *$high,)+
+            $($scratch = out(ymm_reg) _,)+
+            options(pure, readonly, nostack, preserves_flags)
+        ) }
+    }};
+}
+
+/// [`four_words`] for two, three or four tokens.
+macro_rules! four_words_each {
+    ($instructions:ident $scratch:tt, $acc:expr, $codes:expr, $q:expr) => {
+        match $acc.as_mut_slice() {
+            [a, b] => four_words!($instructions $scratch, [a, b], $codes, $q, ["0" a0 a1, "1" b0 b1]),
+            [a, b, c] => four_words!($instructions $scratch, [a, b, c], $codes, $q, ["0" a0 a1, "1" b0 b1, "2" c0 c1]),
+            [a, b, c, d] => four_words!($instructions $scratch, [a, b, c, d], $codes, $q,
+                ["0" a0 a1, "1" b0 b1, "2" c0 c1, "3" d0 d1]),
+            other => unreachable!("the registers do not hold the sums of {} tokens", other.len()),
+        }
+    };
+}
+
+/// Sums of two products as words: codes are unsigned.
+macro_rules! narrow {
+    (first $($token:tt)+) => {
+        narrow!(token $($token)+)
+    };
+    (word $k:literal) => {
+        concat!(
+            "vmovdqu {w0}, ymmword ptr [{codes} + 64*", $k, "]\n",
+            "vmovdqu {w1}, ymmword ptr [{codes} + 64*", $k, " + 32]"
+        )
+    };
+    (token $k:literal $t:literal $low:ident $high:ident) => {
+        concat!(
+            "vpbroadcastd {q}, dword ptr [{tokens} + 32*", $k, " + 4*", $t, "]\n",
+            "vpmaddubsw {p}, {w0}, {q}\n",
+            "vpaddw {", stringify!($low), "}, {", stringify!($low), "}, {p}\n",
+            "vpmaddubsw {q}, {w1}, {q}\n",
+            "vpaddw {", stringify!($high), "}, {", stringify!($high), "}, {q}"
+        )
+    };
+}
+
+/// The same for sums that are zero.
+macro_rules! narrow_fresh {
+    (first $k:literal $t:literal $low:ident $high:ident) => {
+        concat!(
+            "vpbroadcastd {q}, dword ptr [{tokens} + 32*", $k, " + 4*", $t, "]\n",
+            "vpmaddubsw {", stringify!($low), "}, {w0}, {q}\n",
+            "vpmaddubsw {", stringify!($high), "}, {w1}, {q}"
+        )
+    };
+    ($($other:tt)+) => {
+        narrow!($($other)+)
+    };
+}
+
+/// [`SignTrick`].
+macro_rules! signed {
+    (first $($token:tt)+) => {
+        signed!(token $($token)+)
+    };
+    (word "0") => {
+        concat!("vpcmpeqw {ones}, {ones}, {ones}\n vpsrlw {ones}, {ones}, 15\n", signed!(load "0"))
+    };
+    (word $k:literal) => {
+        signed!(load $k)
+    };
+    (load $k:literal) => {
+        concat!(narrow!(word $k), "\n vpabsb {m0}, {w0}\n vpabsb {m1}, {w1}")
+    };
+    (token $k:literal $t:literal $low:ident $high:ident) => {
+        concat!(
+            "vpbroadcastd {q}, dword ptr [{tokens} + 32*", $k, " + 4*", $t, "]\n",
+            "vpsignb {p}, {q}, {w0}\n",
+            "vpsignb {q}, {q}, {w1}\n",
+            "vpmaddubsw {p}, {m0}, {p}\n",
+            "vpmaddubsw {q}, {m1}, {q}\n",
+            "vpmaddwd {p}, {p}, {ones}\n",
+            "vpmaddwd {q}, {q}, {ones}\n",
+            "vpaddd {", stringify!($low), "}, {", stringify!($low), "}, {p}\n",
+            "vpaddd {", stringify!($high), "}, {", stringify!($high), "}, {q}"
+        )
+    };
+}
+
+/// [`Simd::dot_four`]. (Assembly needs a function that has the feature; the compiler inlines it.)
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn maddubs_add(mut acc: __m256i, codes: __m256i, activations: __m256i) -> __m256i {
-    // SAFETY: pure register instructions; the caller has AVX2 enabled.
-    unsafe {
-        asm!("vpmaddubsw {product}, {codes}, {activations}", "vpaddw {acc}, {acc}, {product}",
-            acc = inout(ymm_reg) acc, codes = in(ymm_reg) codes, activations = in(ymm_reg) activations,
-            product = out(ymm_reg) _, options(pure, nomem, nostack, preserves_flags));
+unsafe fn signed_four<const T: usize>(acc: &mut [I; T], codes: *const [u8; 64], q: *const [i32; 8]) {
+    four_words_each!(signed [w0 w1 m0 m1 q p ones], acc, codes, q)
+}
+
+/// [`Simd::narrow_four`].
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn narrow_four<const T: usize, const FRESH: bool>(acc: &mut [I; T], codes: *const [u8; 64], q: *const [i32; 8]) {
+    if FRESH {
+        four_words_each!(narrow_fresh [w0 w1 q p], acc, codes, q)
+    } else {
+        four_words_each!(narrow [w0 w1 q p], acc, codes, q)
     }
-    acc
 }
 
 /// `vpdpbusd` and `vpdpwssd` in their VEX encoding.
@@ -78,6 +188,8 @@ pub struct Vnni;
 impl Dot for Vnni {
     const FLIP: u8 = 0x80;
     const NARROW: bool = false;
+    const TILED_FROM: usize = 5;
+    const WIDE_TILED_FROM: usize = TILE;
 
     #[inline(always)]
     unsafe fn bytes(acc: __m256i, weights: __m256i, activations: __m256i) -> __m256i {
@@ -98,7 +210,8 @@ impl<D: Dot> Simd for Ymm<D> {
     type B = I;
     const FLIP: u8 = D::FLIP;
     const REGISTERS: usize = 8;
-    const TILED_FROM: usize = 5;
+    const TILED_FROM: usize = D::TILED_FROM;
+    const WIDE_TILED_FROM: usize = D::WIDE_TILED_FROM;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> F {
@@ -215,10 +328,6 @@ impl<D: Dot> Simd for Ymm<D> {
         unsafe { [_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])] }
     }
     #[inline(always)]
-    unsafe fn isub(a: I, b: I) -> I {
-        unsafe { [_mm256_sub_epi32(a[0], b[0]), _mm256_sub_epi32(a[1], b[1])] }
-    }
-    #[inline(always)]
     unsafe fn imul(a: I, b: I) -> I {
         unsafe { [_mm256_mullo_epi32(a[0], b[0]), _mm256_mullo_epi32(a[1], b[1])] }
     }
@@ -279,14 +388,19 @@ impl<D: Dot> Simd for Ymm<D> {
 
     unpack::unpacking!(__m256i);
 
+    const FOURS: bool = D::NARROW;
+    #[inline(always)]
+    unsafe fn dot_four<const T: usize>(acc: &mut [I; T], codes: *const [u8; 64], q: *const [i32; 8]) {
+        unsafe { signed_four(acc, codes, q) }
+    }
     const NARROW: bool = D::NARROW;
     #[inline(always)]
-    unsafe fn narrow_dot(acc: I, codes: I, activations: I) -> I {
-        unsafe { [maddubs_add(acc[0], codes[0], activations[0]), maddubs_add(acc[1], codes[1], activations[1])] }
-    }
-    #[inline(always)]
-    unsafe fn narrow_first(codes: I, activations: I) -> I {
-        unsafe { [_mm256_maddubs_epi16(codes[0], activations[0]), _mm256_maddubs_epi16(codes[1], activations[1])] }
+    unsafe fn narrow_four<const T: usize, const FRESH: bool>(
+        acc: &mut [I; T],
+        codes: *const [u8; 64],
+        q: *const [i32; 8],
+    ) {
+        unsafe { narrow_four::<T, FRESH>(acc, codes, q) }
     }
     #[inline(always)]
     unsafe fn narrow_scale(sum: I, narrow: I, factor: I) -> I {
