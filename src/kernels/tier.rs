@@ -108,6 +108,12 @@ pub fn available() -> Vec<&'static Tier> {
 /// uses, and what else the compiler may use), and detects the same ones. `$rows` are its `rows_256` and `rows_32`. Used where the names in it are imported.
 macro_rules! generic_tier {
     ($detected:ident, $name:literal, $Machine:ty, $rows:expr, $($feature:tt)+) => {{
+        #[allow(unused_imports)] // what the module imports itself
+        use $crate::kernels::{
+            formats::{Format32, Format256, with_class_256, with_format_32, with_format_256, with_vector_format},
+            generic::lone,
+            simd::Simd,
+        };
         let (rows_256, rows_32) = $rows;
         // SAFETY (of all these): the caller's promise is the kernel's.
         $(#[target_feature(enable = $feature)])+
@@ -119,12 +125,51 @@ macro_rules! generic_tier {
         $(#[target_feature(enable = $feature)])+
         unsafe fn group_256(ty: TensorType, rows: &[*const u8; panel::GROUP_ROWS], blocks: usize,
             tiles: &[(*const panel::Tile256, usize)], scratch: *mut u8, out: *mut f32) {
-            unsafe { panel::group_256::<$Machine>(ty, rows, blocks, tiles, scratch, out) }
+            $(#[target_feature(enable = $feature)])+
+            unsafe fn lone_tile<W: Format256, const T: usize>(rows: &[*const u8; panel::GROUP_ROWS], blocks: usize,
+                tile: *const panel::Tile256, scratch: *mut u8, out: *mut f32) {
+                unsafe { lone::group_256::<$Machine, W, T>(rows, blocks, tile, scratch, out) }
+            }
+            if const { <$Machine>::HAS_WORDS } && <$Machine>::has_words_256(ty) && let &[(tile, count)] = tiles {
+                with_vector_format!(ty, W => lone::with_lone_count!(count, T => {
+                    unsafe { lone_tile::<W, T>(rows, blocks, tile, scratch, out) }
+                }), unreachable!("no words of {}", ty.name()));
+                return;
+            }
+            $(#[target_feature(enable = $feature)])+
+            unsafe fn unpack<W: Format256>(blocks: [*const u8; panel::PANEL_ROWS], out: &mut panel::Panel256) {
+                unsafe { panel::unpack_256::<$Machine, W>(blocks, out) }
+            }
+            $(#[target_feature(enable = $feature)])+
+            unsafe fn multiply<W: Format256>(panels: &mut [panel::Panel256; panel::PANELS],
+                tiles: &[(*const panel::Tile256, usize)], b: usize, bytes: usize, out: *mut f32,
+                ahead: &mut panel::Ahead) {
+                unsafe { panel::tiles_256::<$Machine, W>(panels, tiles, b, bytes, out, ahead) }
+            }
+            let unpack = with_format_256!(ty, W => unpack::<W> as panel::Unpack);
+            let multiply = with_class_256!(ty, W => multiply::<W> as panel::Tiles);
+            unsafe { panel::group_256((unpack, multiply), ty.block_bytes(), rows, blocks, tiles, scratch, out) }
         }
         $(#[target_feature(enable = $feature)])+
         unsafe fn group_32(ty: TensorType, rows: &[*const u8; panel::GROUP_ROWS], blocks: usize,
             tiles: &[(*const panel::Tile32, usize)], scratch: *mut u8, out: *mut f32) {
-            with_format_32!(ty, W => unsafe { panel::group_32::<$Machine, W>(rows, blocks, tiles, scratch, out) })
+            $(#[target_feature(enable = $feature)])+
+            unsafe fn lone_tile<W: Format32, const T: usize>(rows: &[*const u8; panel::GROUP_ROWS], blocks: usize,
+                tile: *const panel::Tile32, out: *mut f32) {
+                unsafe { lone::group_32::<$Machine, W, T>(rows, blocks, tile, out) }
+            }
+            if const { <$Machine>::HAS_WORDS } && let &[(tile, count)] = tiles {
+                with_format_32!(ty, W => lone::with_lone_count!(count, T => {
+                    unsafe { lone_tile::<W, T>(rows, blocks, tile, out) }
+                }));
+                return;
+            }
+            $(#[target_feature(enable = $feature)])+
+            unsafe fn group<W: Format32>(rows: &[*const u8; panel::GROUP_ROWS], blocks: usize,
+                tiles: &[(*const panel::Tile32, usize)], scratch: *mut u8, out: *mut f32) {
+                unsafe { panel::group_32::<$Machine, W>(rows, blocks, tiles, scratch, out) }
+            }
+            with_format_32!(ty, W => unsafe { group::<W>(rows, blocks, tiles, scratch, out) })
         }
         $(#[target_feature(enable = $feature)])+
         unsafe fn pack_256(rows: &[&[Act256]], out: &mut [panel::Tile256]) {

@@ -2,6 +2,7 @@ use crate::kernels::simd::Simd;
 
 /// Memory that is asked for before it is needed. All at once, it would keep waiting what is needed now; so a few lines are,
 /// in runs of `LINES`, between other work.
+#[derive(Clone, Copy)]
 pub struct Ahead<const LINES: usize> {
     next: *const u8,
     end: *const u8,

@@ -18,16 +18,35 @@ unsafe fn ahead<S: Simd>(next: *const u8, bytes: usize, steps: usize, step: usiz
     }
 }
 
+/// Runs `$body` with the constant `$T`: no fewer than the tokens of a lone tile. Results beyond them are not used.
+#[cfg(not(debug_assertions))]
+macro_rules! with_lone_count {
+    ($count:expr, $T:ident => $body:expr) => {
+        $crate::kernels::formats::with_count!([4 6 8] $count.next_multiple_of(2), $T => $body)
+    };
+}
+/// One kernel for all counts: with debug assertions the compiler takes minutes for each.
+#[cfg(debug_assertions)]
+macro_rules! with_lone_count {
+    ($count:expr, $T:ident => $body:expr) => {{
+        debug_assert!($count <= 8);
+        const $T: usize = 8;
+        $body
+    }};
+}
+pub(crate) use with_lone_count;
+
 /// [`group_256`](super::panel::group_256) of a tile of `T` tokens.
 #[inline(always)]
 pub unsafe fn group_256<S: Simd, W: Format256, const T: usize>(
     rows: &[*const u8; GROUP_ROWS],
     blocks: usize,
     tile: *const Tile256,
-    factors: &mut Panel256,
+    scratch: *mut u8,
     out: *mut f32,
 ) {
     unsafe {
+        let factors = &mut *scratch.cast::<Panel256>();
         for g in 0..PANELS {
             let rows = &rows[PANEL_ROWS * g..PANEL_ROWS * (g + 1)];
             for b in 0..blocks {

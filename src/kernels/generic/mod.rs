@@ -11,6 +11,6 @@ mod ahead;
 pub mod attention;
 pub mod batch;
 pub mod float;
-mod lone;
+pub mod lone;
 pub mod panel;
 pub mod vector;

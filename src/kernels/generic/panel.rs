@@ -3,9 +3,8 @@
 //!
 //! One vector of a panel holds four consecutive codes of each of 16 rows; one word of a tile holds four consecutive
 //! activations of one token. So a lane is a row, no sum crosses lanes, and the float steps are those of `scalar.rs`.
-use super::{ahead, lone};
+use super::ahead;
 use crate::{
-    gguf::TensorType,
     kernels::{
         formats::*,
         simd::{Factors256, Simd},
@@ -72,7 +71,7 @@ pub struct Tile32 {
 /// 16 rows × 256 columns of a 256-class format.
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
-pub(super) struct Panel256 {
+pub struct Panel256 {
     codes: [[u8; 64]; 64],
     /// Per 16 columns (or per 32, then the first eight); as [`Simd::factors`] says where narrow sums meet them.
     pub(super) scales: [[i32; 16]; 16],
@@ -191,25 +190,7 @@ const fn words_per_scale<W: Format256>() -> usize {
     if W::SCALE_PER_32 { 8 } else { 4 }
 }
 
-/// Runs `$body` with the constant `$T`: no fewer than the tokens of a lone tile, up to [`LONE_TILE`]. Results beyond them are
-/// not used.
-#[cfg(not(debug_assertions))]
-macro_rules! with_lone_count {
-    ($count:expr, $T:ident => $body:expr) => {
-        with_count!([4 6 8] $count.next_multiple_of(2), $T => $body)
-    };
-}
-/// One kernel for all counts: with debug assertions the compiler takes many minutes for three.
-#[cfg(debug_assertions)]
-macro_rules! with_lone_count {
-    ($count:expr, $T:ident => $body:expr) => {{
-        debug_assert!($count <= LONE_TILE);
-        const $T: usize = LONE_TILE;
-        $body
-    }};
-}
-
-type Ahead = ahead::Ahead<3>;
+pub type Ahead = ahead::Ahead<3>;
 
 /// The rows after these, which most likely come next. They lie one after the other; read panel by panel, from 16 places,
 /// they would come too late.
@@ -217,12 +198,19 @@ fn next_group(rows: &[*const u8; GROUP_ROWS], row_bytes: usize) -> Ahead {
     Ahead::new(rows[0].wrapping_add(GROUP_ROWS * row_bytes))
 }
 
+/// [`unpack_256`] of a format.
+pub type Unpack = unsafe fn([*const u8; PANEL_ROWS], &mut Panel256);
+/// [`tiles_256`] of a class of formats.
+pub type Tiles = unsafe fn(&mut [Panel256; PANELS], &[(*const Tile256, usize)], usize, usize, *mut f32, &mut Ahead);
+
 /// 32 rows (`rows[r]` points to row `r`; rows that do not exist may repeat one that does) of `blocks` super-blocks times
 /// a run of tiles. `tiles[i]` starts at block 0 of tile `i`, which has `counts[i]` tokens.
 /// `out[i]` receives `[token][32 rows]` for each tile: `out` is `[tiles][TILE][32]`, or `[LONE_TILE][32]`.
-#[inline(always)]
-pub unsafe fn group_256<S: Simd>(
-    ty: TensorType,
+///
+/// What works is in functions of their own: in one for all formats, it took the compiler many minutes.
+pub unsafe fn group_256(
+    (unpack, multiply): (Unpack, Tiles),
+    block_bytes: usize,
     rows: &[*const u8; GROUP_ROWS],
     blocks: usize,
     tiles: &[(*const Tile256, usize)],
@@ -230,44 +218,48 @@ pub unsafe fn group_256<S: Simd>(
     out: *mut f32,
 ) {
     unsafe {
-        let panels = scratch.cast::<Panel256>();
-        if const { S::HAS_WORDS }
-            && S::has_words_256(ty)
-            && let &[(tile, count)] = tiles
-        {
-            with_format_256!(ty, W => with_lone_count!(count, T => {
-                lone::group_256::<S, W, T>(rows, blocks, tile, &mut *panels, out);
-            }));
-            return;
-        }
-        let mut ahead = next_group(rows, blocks * ty.block_bytes());
+        let panels = &mut *scratch.cast::<[Panel256; PANELS]>();
+        let mut ahead = next_group(rows, blocks * block_bytes);
         for b in 0..blocks {
-            for g in 0..PANELS {
-                let block: [*const u8; 16] =
-                    std::array::from_fn(|r| rows[PANEL_ROWS * g + r].add(b * ty.block_bytes()));
-                with_format_256!(ty, W => unpack_256::<S, W>(block, &mut *panels.add(g)));
+            for (g, panel) in panels.iter_mut().enumerate() {
+                unpack(std::array::from_fn(|r| rows[PANEL_ROWS * g + r].add(b * block_bytes)), panel);
             }
-            let pair = [&*panels, &*panels.add(1)];
-            with_class_256!(ty, W => {
-                let steps = 64 / words_per_scale::<W>();
-                ahead.allow(GROUP_ROWS * ty.block_bytes(), steps * part_count::<S>(tiles));
-                let many = const { has_multiples::<S, W>() } && tiles.len() >= MULTIPLES_FROM;
-                if many {
-                    for g in 0..PANELS {
-                        fill_multiples::<S, W>(&mut *panels.add(g));
-                    }
-                }
-                for (i, &(tile, count)) in tiles.iter().enumerate() {
-                    let y = out.add(i * TILE * GROUP_ROWS);
-                    tile_256::<S, W>(pair, &*tile.add(b), count, y, b == 0, many, &mut ahead);
-                }
-            });
+            multiply(panels, tiles, b, GROUP_ROWS * block_bytes, out, &mut ahead);
         }
     }
 }
 
+/// Block `b` of all tiles times two panels, of which `bytes` are asked for ahead.
 #[inline(always)]
-unsafe fn unpack_256<S: Simd, W: Format256>(blocks: [*const u8; 16], panel: &mut Panel256) {
+pub unsafe fn tiles_256<S: Simd, W: Format256>(
+    panels: &mut [Panel256; PANELS],
+    tiles: &[(*const Tile256, usize)],
+    b: usize,
+    bytes: usize,
+    out: *mut f32,
+    ahead: &mut Ahead,
+) {
+    unsafe {
+        ahead.allow(bytes, 64 / words_per_scale::<W>() * part_count::<S>(tiles));
+        let many = const { has_multiples::<S, W>() } && tiles.len() >= MULTIPLES_FROM;
+        if many {
+            for panel in panels.iter_mut() {
+                fill_multiples::<S, W>(panel);
+            }
+        }
+        // In registers, not behind a reference.
+        let mut own = *ahead;
+        for (i, &(tile, count)) in tiles.iter().enumerate() {
+            let y = out.add(i * TILE * GROUP_ROWS);
+            tile_256::<S, W>(panels.each_ref(), &*tile.add(b), count, y, b == 0, many, &mut own);
+        }
+        *ahead = own;
+    }
+}
+
+/// A block of 16 rows.
+#[inline(always)]
+pub unsafe fn unpack_256<S: Simd, W: Format256>(blocks: [*const u8; PANEL_ROWS], panel: &mut Panel256) {
     unsafe {
         S::codes_256::<W>(blocks, const { bias::<S, W>() }, panel.codes.as_mut_ptr());
         pair_codes::<S>(&mut panel.codes);
@@ -684,12 +676,6 @@ pub unsafe fn group_32<S: Simd, W: Format32>(
     out: *mut f32,
 ) {
     unsafe {
-        if const { S::HAS_WORDS }
-            && let &[(tile, count)] = tiles
-        {
-            with_lone_count!(count, T => lone::group_32::<S, W, T>(rows, blocks, tile, out));
-            return;
-        }
         let panels = scratch.cast::<Panel32>();
         let groups = blocks.div_ceil(8);
         let mut ahead = next_group(rows, blocks * W::BYTES);
