@@ -4,7 +4,6 @@ mod neon;
 mod tests;
 
 use super::{
-    formats::{with_format_32, with_format_256},
     generic::{attention, batch, float, panel, vector},
     tier::{Panels, Tier, generic_tier},
 };

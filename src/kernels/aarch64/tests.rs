@@ -123,7 +123,6 @@ unsafe fn of_ints<S: Simd>(acc: &[i32; 16], a: &[i32; 16], b: &[i32; 16]) -> Vec
         vec![
             ("isplat", ints::<S>(S::isplat(a[0]))),
             ("iadd", ints::<S>(S::iadd(x, y))),
-            ("isub", ints::<S>(S::isub(x, y))),
             ("imul", ints::<S>(S::imul(x, y))),
             ("isum", [S::isum(x); 16]),
             ("to_float", floats.map(|x| x.to_bits() as i32)),
