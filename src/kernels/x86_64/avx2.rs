@@ -48,8 +48,8 @@ pub struct SignTrick;
 impl Dot for SignTrick {
     const FLIP: u8 = 0;
     const NARROW: bool = true;
-    const TILED_FROM: usize = 3;
-    const WIDE_TILED_FROM: usize = 3;
+    const TILED_FROM: usize = 4;
+    const WIDE_TILED_FROM: usize = 4;
 
     #[inline(always)]
     unsafe fn bytes(acc: __m256i, weights: __m256i, activations: __m256i) -> __m256i {
