@@ -1,4 +1,5 @@
 // Every way to end a request early: promptly, with the right reason, and without leaving anything behind.
+import { setMaxListeners } from 'node:events'
 import { setImmediate as turn } from 'node:timers/promises'
 import test from 'ava'
 import { generate, generateStream, getStats, removeModel, storeModel, systemInfo, type TokenChunk } from '../index.js'
@@ -162,6 +163,31 @@ test('a signal may time out, and may end many requests', async (t) => {
   controller.abort(enough)
   for (const reason of await Promise.all([...generations, ...streams])) t.is(reason, enough)
   t.is(listeners(signal), 0)
+})
+
+test('a signal for many requests is no leak to warn of, and a limit that was set stays', async (t) => {
+  const id = await embeddedId()
+  let warnings = 0
+  const warned = ({ name }: Error) => {
+    if (name === 'MaxListenersExceededWarning') warnings++
+  }
+  process.on('warning', warned)
+  t.teardown(() => process.off('warning', warned))
+  const ask = (signal: AbortSignal) =>
+    Array.from({ length: 12 }, () => generate(id, question, { ...greedy, maxTokens: 1, signal }))
+
+  const { signal } = new AbortController()
+  const many = ask(signal)
+  t.is(listeners(signal), 12)
+  await Promise.all(many)
+  await turn()
+  t.is(warnings, 0)
+
+  const limited = new AbortController().signal
+  setMaxListeners(11, limited)
+  await Promise.all(ask(limited))
+  await turn()
+  t.is(warnings, 1)
 })
 
 test('a signal that does not fire is let go of, whatever the end', async (t) => {

@@ -53,11 +53,30 @@ impl<'env> Signal<'env> {
         })?;
         let abort = Abort { signal: self.0.create_ref()?, listener: listener.create_ref()?, fired };
         if !abort.fired() {
+            if let Err(error) = allow_many(env, &self.0) {
+                // Without it there may be a warning, nothing else.
+                take_pending_exception(env, error);
+            }
             let add: Subscribe = self.0.get_named_property("addEventListener")?;
             call_js(env, add, self.0, FnArgs::from(("abort".to_owned(), listener)))?;
         }
         Ok(abort)
     }
+}
+
+/// Node.js takes more than ten listeners of a signal for a leak and warns. One signal for many requests at once (of an HTTP
+/// request, of a shutdown) is none, so a limit that nobody has set is lifted. Not on Node.js before 20.16, which does not
+/// give its modules away.
+fn allow_many(env: &Env, signal: &Object) -> napi::Result<()> {
+    let process: Object = env.get_global()?.get_named_property("process")?;
+    let module: Function<String, Object> = process.get_named_property("getBuiltinModule")?;
+    let events = module.apply(process, "node:events".to_owned())?;
+    let limit: Function<Object, f64> = events.get_named_property("getMaxListeners")?;
+    if limit.apply(events, *signal)? == events.get_named_property::<f64>("defaultMaxListeners")? {
+        let set: Function<FnArgs<(f64, Object)>, Unknown> = events.get_named_property("setMaxListeners")?;
+        set.apply(events, FnArgs::from((0.0, *signal)))?;
+    }
+    Ok(())
 }
 
 /// A signal that is being listened to. To be [released](Abort::release) on the JavaScript thread.
