@@ -62,7 +62,11 @@ impl Pace {
             true => (&mut self.row, time / rows as u32),
             false => (&mut self.decode, time),
         };
-        *value = Some(value.map_or(measured, |value| (3 * value + measured) / 4));
+        *value = Some(match *value {
+            // What was much slower had something else to wait for, such as a file that was being read.
+            Some(value) if measured > value / 2 => (3 * value + measured) / 4,
+            _ => measured,
+        });
     }
 
     /// Is a step whose largest part has so many rows over before a reader should be woken again?
@@ -90,7 +94,7 @@ impl Loop {
         let able = self.running.iter().filter(|generation| generation.has_room() && !generation.is_over());
         let (next, first): (Vec<_>, Vec<_>) = able.partition(|generation| generation.is_decoding());
         let most = self.model.network().map_or(ROWS, |network| most_rows(&network.params));
-        let mut prompt_rows = self.pace.prompt_rows(most, next.len(), first.len());
+        let mut prompt_rows = self.model.scheduler.pace().prompt_rows(most, next.len(), first.len());
         let mut decode_rows = most;
         let mut plan = Vec::new();
         let mut held_up = false;
@@ -235,6 +239,9 @@ mod tests {
             pace.record(&[(0, 84), (1, 1)], Duration::from_secs(30));
         }
         assert_eq!(rows(&pace), [FEWEST_ALONE, FEWEST_BESIDE_OTHERS, FEWEST_BESIDE_OTHERS]);
+        // Once the file is in memory, all is as if it had always been there.
+        pace.record(&[(0, 100)], Duration::from_millis(200));
+        assert_eq!(rows(&pace), [ROWS, 70, ROWS]);
     }
 
     #[test]

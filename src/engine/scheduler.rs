@@ -5,6 +5,7 @@
 use super::{
     Error, Loaded,
     generation::Generation,
+    plan::Pace,
     process::{max_queued, runtime},
     stats::Stats,
     step_loop::Loop,
@@ -30,6 +31,8 @@ pub struct Scheduler {
     live: Arc<AtomicUsize>,
     pub prefixes: Arc<Prefixes>,
     pub stats: Stats,
+    /// Outlives the loops: a request to an idle model is no stranger to this machine.
+    pace: Mutex<Pace>,
 }
 
 #[derive(Default)]
@@ -101,7 +104,12 @@ impl Scheduler {
             live: Arc::default(),
             prefixes: Prefixes::new(Budget::global(), on_pressure),
             stats: Stats::default(),
+            pace: Mutex::default(),
         }
+    }
+
+    pub fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     pub fn waker(&self) -> Arc<Waker> {

@@ -1,7 +1,7 @@
 //! The step loop of a model: takes requests in, computes a batch, hands tokens on, lets requests go.
 //!
 //! What a step computes and who has memory for it is decided in `plan.rs`.
-use super::{Error, FinishReason, Loaded, generation::Generation, plan::Pace, process::team, scheduler::RUNNING};
+use super::{Error, FinishReason, Loaded, generation::Generation, process::team, scheduler::RUNNING};
 use crate::{
     cache::Budget,
     compute::Stopped,
@@ -18,7 +18,6 @@ pub struct Loop {
     pub(super) model: Arc<Loaded>,
     /// Higher priorities first, then first come, first served.
     pub(super) running: Vec<Generation>,
-    pub(super) pace: Pace,
     /// In the last plan, a request found no memory.
     pub(super) short_of_memory: bool,
     /// This loop will be woken when memory is given back.
@@ -28,14 +27,7 @@ pub struct Loop {
 
 impl Loop {
     pub fn new(model: Arc<Loaded>) -> Self {
-        Self {
-            model,
-            running: Vec::new(),
-            pace: Pace::default(),
-            short_of_memory: false,
-            awaits_memory: false,
-            scratch: Scratch::default(),
-        }
+        Self { model, running: Vec::new(), short_of_memory: false, awaits_memory: false, scratch: Scratch::default() }
     }
 
     pub fn run(mut self) {
@@ -111,7 +103,7 @@ impl Loop {
         }
         self.awaits_memory = false;
         // A short step may bring another token for the same wake-up.
-        let short = self.pace.is_short(plan.iter().map(|&(_, rows)| rows).max());
+        let short = self.model.scheduler.pace().is_short(plan.iter().map(|&(_, rows)| rows).max());
         self.running.iter().for_each(|generation| generation.deliver(short));
         for format in [KvFormat::F16, KvFormat::F32, KvFormat::Q8_0] {
             let members: Vec<(usize, usize)> =
@@ -168,7 +160,7 @@ impl Loop {
             generation.advance(&model, n, logits);
         }
         let time = begun.elapsed();
-        self.pace.record(members, time);
+        model.scheduler.pace().record(members, time);
         model.scheduler.stats.lock().step(time);
         Ok(())
     }
