@@ -49,6 +49,11 @@ pub trait Simd: Copy + 'static {
     unsafe fn div(a: Self::F, b: Self::F) -> Self::F;
     /// `a * b + c`, rounded once.
     unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `a * p[i] + c`, rounded once. For sums that fill the registers: none keeps the number.
+    #[inline(always)]
+    unsafe fn fma_number(a: Self::F, p: *const f32, i: usize, c: Self::F) -> Self::F {
+        unsafe { Self::fma(a, Self::splat(*p.add(i)), c) }
+    }
     /// `if a > b { a } else { b }` (so `b` if either is NaN).
     unsafe fn max(a: Self::F, b: Self::F) -> Self::F;
     /// `if a < b { a } else { b }`.

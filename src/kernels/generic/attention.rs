@@ -5,6 +5,7 @@
 //! at multiples of 64, segments at multiples of 1024; a segment starts fresh, and segments are merged in order.
 use super::{ahead, vector};
 use crate::kernels::{formats::with_count, simd::Simd};
+use std::ops::Range;
 
 /// Positions in a chunk: the unit of the cache's layout and of the softmax.
 pub const CHUNK: usize = 64;
@@ -12,7 +13,11 @@ pub const CHUNK: usize = 64;
 pub const SEGMENT: usize = 16;
 /// Most query rows that the inner loops work on together.
 const fn most_rows<S: Simd>() -> usize {
-    if S::REGISTERS >= 8 { 4 } else { 1 }
+    match S::REGISTERS {
+        32.. => 4,
+        8.. => 6,
+        _ => 1,
+    }
 }
 /// Eight heads that share keys and values are common: if those are all rows, many registers hold the sums of all.
 const MANY_ROWS: usize = 8;
@@ -21,8 +26,10 @@ macro_rules! with_rows {
     ($S:ident, $n:expr, $R:ident => $body:expr) => {
         if $S::REGISTERS >= 32 && $n == MANY_ROWS {
             with_count!([8] $n, $R => $body)
-        } else if $S::REGISTERS >= 8 {
+        } else if $S::REGISTERS >= 32 {
             with_count!([1 2 3 4] $n, $R => $body)
+        } else if $S::REGISTERS >= 8 {
+            with_count!([1 2 3 4 5 6] $n, $R => $body)
         } else {
             with_count!([1] $n, $R => $body)
         }
@@ -233,12 +240,11 @@ unsafe fn all_parts<S: Simd, X: Stored>(
         let these = i * rows.len() / parts..(i + 1) * rows.len() / parts;
         let (first, n) = (these.start, these.len());
         let rows = &rows[these];
-        if rows.iter().map(seen).all(|[from, to]| from == to) {
-            continue;
-        }
+        let some = rows.iter().map(seen).filter(|[from, to]| from < to);
+        let Some([first_seen, end]) = some.reduce(|[a, b], [from, to]| [a.min(from), b.max(to)]) else { continue };
         unsafe {
             let (scores, acc) = (sums.scores.add(first * CHUNK), sums.acc.add(first * d));
-            with_rows!(S, n, R => score::<S, X, R>(rows, d, keys, scores, ahead));
+            with_rows!(S, n, R => score::<S, X, R>(rows, d, keys, first_seen..end, scores, ahead));
             for (r, row) in rows.iter().enumerate() {
                 let [from, to] = seen(row);
                 if from < to {
@@ -246,28 +252,36 @@ unsafe fn all_parts<S: Simd, X: Stored>(
                     softmax::<S>(heads, scores.add(r * CHUNK), from, to, state, acc.add(r * d));
                 }
             }
-            let all = seen(&rows[0]);
-            let at_once = if rows.iter().all(|row| seen(row) == all) { n } else { 1 };
-            for r in (0..n).step_by(at_once) {
-                let (scores, seen, acc) = (scores.add(r * CHUNK), seen(&rows[r]), acc.add(r * d));
-                with_rows!(S, at_once, R => weigh::<S, X, R>(scores, values, d, seen, acc, ahead));
+            // What all of them see they add together, what only some see each for itself, in the order of positions.
+            let [from, to] = rows.iter().map(seen).fold([0, CHUNK], |[a, b], [from, to]| [a.max(from), b.min(to)]);
+            let to = to.max(from);
+            for (r, row) in rows.iter().enumerate() {
+                let (scores, acc, seen) = (scores.add(r * CHUNK), acc.add(r * d), seen(row));
+                weigh::<S, X, 1>(scores, values, d, [seen[0], seen[1].min(from)], acc, ahead);
+            }
+            with_rows!(S, n, R => weigh::<S, X, R>(scores, values, d, [from, to], acc, ahead));
+            for (r, row) in rows.iter().enumerate() {
+                let (scores, acc, seen) = (scores.add(r * CHUNK), acc.add(r * d), seen(row));
+                weigh::<S, X, 1>(scores, values, d, [seen[0].max(to), seen[1]], acc, ahead);
             }
         }
     }
 }
 
-/// `scores[r][64]` = query r · keys, one fused multiply-add per dimension in order.
+/// `scores[r][64]` = query r · keys, one fused multiply-add per dimension in order; of the tiles that some row sees.
 #[inline(always)]
 unsafe fn score<S: Simd, X: Stored, const R: usize>(
     rows: &[QueryRow],
     d: usize,
     keys: *const X,
+    seen: Range<usize>,
     scores: *mut f32,
     ahead: &mut Ahead,
 ) {
     unsafe {
         let together = const { vectors::<S>(R) };
-        for t in (0..CHUNK / 16).step_by(together) {
+        let first = seen.start / (16 * together) * together;
+        for t in (first..seen.end.div_ceil(16)).step_by(together) {
             let (keys, scores) = (keys.add(16 * t * d), scores.add(16 * t));
             with_count!([1 2 4] together, T => score_tiles::<S, X, R, T>(rows, d, keys, scores, ahead));
         }
@@ -298,6 +312,10 @@ unsafe fn score_tiles<S: Simd, X: Stored, const R: usize, const T: usize>(
                 k[t] = X::load::<S>(keys.add((t * d + i) * 16));
             }
             for r in 0..R {
+                if T == 1 {
+                    sums[r][0] = S::fma_number(k[0], queries[r], i, sums[r][0]);
+                    continue;
+                }
                 let q = S::splat(*queries[r].add(i));
                 for t in 0..T {
                     sums[r][t] = S::fma(k[t], q, sums[r][t]);
@@ -350,7 +368,7 @@ unsafe fn softmax<S: Simd>(heads: &Heads, scores: *mut f32, from: usize, to: usi
     }
 }
 
-/// `acc[r] += weights[r] · values[from..to]`, positions in order.
+/// `acc[r] += weights[r] · values[from..to]`, positions in order; nothing where there are none.
 #[inline(always)]
 unsafe fn weigh<S: Simd, X: Stored, const R: usize>(
     weights: *const f32,
@@ -360,6 +378,9 @@ unsafe fn weigh<S: Simd, X: Stored, const R: usize>(
     acc: *mut f32,
     ahead: &mut Ahead,
 ) {
+    if seen[0] >= seen[1] {
+        return;
+    }
     unsafe {
         let together = const { vectors::<S>(R) };
         let mut i = 0;
@@ -406,6 +427,10 @@ unsafe fn weigh_vectors<S: Simd, X: Stored, const R: usize, const H: usize>(
                 v[h] = X::load::<S>(values.add(j * d + 16 * h));
             }
             for r in 0..R {
+                if H == 1 {
+                    sums[r][0] = S::fma_number(v[0], weights.add(r * CHUNK), j, sums[r][0]);
+                    continue;
+                }
                 let p = S::splat(*weights.add(r * CHUNK + j));
                 for h in 0..H {
                     sums[r][h] = S::fma(v[h], p, sums[r][h]);

@@ -181,6 +181,25 @@ unsafe fn narrow_four<const T: usize, const FRESH: bool>(acc: &mut [I; T], codes
     }
 }
 
+/// [`Simd::fma_number`]. By intrinsics, LLVM loads the numbers of all sums first and moves sums to the stack for them.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn fma_number(a: F, p: *const f32, i: usize, c: F) -> F {
+    let [mut low, mut high] = c;
+    // SAFETY: reads what the caller promised and changes registers; the caller has AVX2 and FMA enabled.
+    unsafe {
+        asm!(
+            "vbroadcastss {x}, dword ptr [{p} + 4*{i}]",
+            "vfmadd231ps {low}, {a0}, {x}",
+            "vfmadd231ps {high}, {a1}, {x}",
+            p = in(reg) p, i = in(reg) i, a0 = in(ymm_reg) a[0], a1 = in(ymm_reg) a[1], x = out(ymm_reg) _,
+            low = inout(ymm_reg) low, high = inout(ymm_reg) high,
+            options(pure, readonly, nostack, preserves_flags)
+        );
+    }
+    [low, high]
+}
+
 /// `vpdpbusd` and `vpdpwssd` in their VEX encoding.
 #[derive(Clone, Copy)]
 pub struct Vnni;
@@ -255,6 +274,10 @@ impl<D: Dot> Simd for Ymm<D> {
     #[inline(always)]
     unsafe fn fma(a: F, b: F, c: F) -> F {
         unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+    }
+    #[inline(always)]
+    unsafe fn fma_number(a: F, p: *const f32, i: usize, c: F) -> F {
+        unsafe { fma_number(a, p, i, c) }
     }
     #[inline(always)]
     unsafe fn max(a: F, b: F) -> F {
