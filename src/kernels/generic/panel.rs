@@ -770,15 +770,16 @@ unsafe fn part_32<S: Simd, W: Format32, const G: usize, const T: usize>(
                 }
             }
         }
-        for block in 0..blocks {
-            let (b, j) = (block / 8, block % 8);
+        for (b, first) in (0..blocks).step_by(8).enumerate() {
             let a = &*tile.add(b);
             let panels = panels.map(|panel| &*panel.add(b));
-            let dots = block_sums::<S, W, G, T>(panels, a, j, from, ahead);
-            for g in 0..G {
-                let d = S::load(panels[g].d[j].as_ptr());
-                for t in 0..T {
-                    sums[g][t] = finish_32::<S, W>(sums[g][t], dots[g][t], d, &panels[g].m[j], a, j, from + t);
+            for j in 0..(blocks - first).min(8) {
+                let dots = block_sums::<S, W, G, T>(panels, a, j, from, ahead);
+                for g in 0..G {
+                    let d = S::load(panels[g].d[j].as_ptr());
+                    for t in 0..T {
+                        sums[g][t] = finish_32::<S, W>(sums[g][t], dots[g][t], d, &panels[g].m[j], a, j, from + t);
+                    }
                 }
             }
         }
