@@ -35,6 +35,20 @@ test.serial('getStats counts requests, tokens, pages and steps', async (t) => {
   t.true(after.stepMeanMs > 0)
 })
 
+test.serial('how fast prompts are read is still known when the model was idle', async (t) => {
+  const id = await model()
+  const steps = async (firstToken: number): Promise<number> => {
+    const before = getStats(id).steps
+    const prompt = Array.from({ length: 200 }, (_, i) => firstToken + i)
+    await generate(id, prompt, { ...greedy, maxTokens: 1 })
+    while (getStats(id).running > 0) await new Promise((resolve) => setTimeout(resolve, 1))
+    return getStats(id).steps - before
+  }
+  await steps(20)
+  t.is(await steps(220), 1)
+  t.is(await steps(240), 1)
+})
+
 test.serial('getStats sees requests that run, wait for a reader, and leave', async (t) => {
   const id = await model()
   const { cancelled, failed } = getStats(id)
