@@ -19,6 +19,14 @@ const fn most_rows<S: Simd>() -> usize {
         _ => 1,
     }
 }
+/// In how many parts of that size rows read F16 as it is stored. With more, it pays to widen a chunk once for all.
+const fn most_direct<S: Simd>() -> usize {
+    match S::REGISTERS {
+        32.. => 1,
+        8.. => 2,
+        _ => 0,
+    }
+}
 /// Eight heads that share keys and values are common: if those are all rows, many registers hold the sums of all.
 const MANY_ROWS: usize = 8;
 /// `$body` with the constant `$R` equal to `$n`, the number of rows.
@@ -171,7 +179,8 @@ struct Sums {
     states: *mut [State; 2],
 }
 
-/// Computes all rows. Where there are many, keys and values of a chunk are widened once for all of them.
+/// Computes all rows. Where there are many, keys and values of a chunk are widened once for all of them (see
+/// [`most_direct`]).
 #[inline(always)]
 pub unsafe fn attend<S: Simd>(heads: &Heads, rows: &[QueryRow], scratch: *mut f32) {
     unsafe {
@@ -201,7 +210,7 @@ pub unsafe fn attend<S: Simd>(heads: &Heads, rows: &[QueryRow], scratch: *mut f3
             }
             match heads.format {
                 KvFormat::F32 => all_parts::<S, f32>(heads, rows, parts, chunk, [k.cast(), v.cast()], sums, &mut ahead),
-                KvFormat::F16 if parts == 1 && S::REGISTERS >= 8 => {
+                KvFormat::F16 if parts <= const { most_direct::<S>() } => {
                     all_parts::<S, half::f16>(heads, rows, parts, chunk, [k.cast(), v.cast()], sums, &mut ahead);
                 }
                 _ => {
