@@ -263,15 +263,14 @@ unsafe fn all_parts<S: Simd, X: Stored>(
             }
             // What all of them see they add together, what only some see each for itself, in the order of positions.
             let [from, to] = rows.iter().map(seen).fold([0, CHUNK], |[a, b], [from, to]| [a.max(from), b.min(to)]);
-            let to = to.max(from);
-            for (r, row) in rows.iter().enumerate() {
-                let (scores, acc, seen) = (scores.add(r * CHUNK), acc.add(r * d), seen(row));
-                weigh::<S, X, 1>(scores, values, d, [seen[0], seen[1].min(from)], acc, ahead);
-            }
-            with_rows!(S, n, R => weigh::<S, X, R>(scores, values, d, [from, to], acc, ahead));
-            for (r, row) in rows.iter().enumerate() {
-                let (scores, acc, seen) = (scores.add(r * CHUNK), acc.add(r * d), seen(row));
-                weigh::<S, X, 1>(scores, values, d, [seen[0].max(to), seen[1]], acc, ahead);
+            let common = [from, to.max(from)];
+            for within in [[0, common[0]], common, [common[1], CHUNK]] {
+                let at_once = if within == common { n } else { 1 };
+                for r in (0..n).step_by(at_once) {
+                    let (scores, acc, [from, to]) = (scores.add(r * CHUNK), acc.add(r * d), seen(&rows[r]));
+                    let seen = [from.max(within[0]), to.min(within[1])];
+                    with_rows!(S, at_once, R => weigh::<S, X, R>(scores, values, d, seen, acc, ahead));
+                }
             }
         }
     }
