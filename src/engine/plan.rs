@@ -15,6 +15,8 @@ use std::time::Duration;
 pub const ROWS: usize = TILES_TOGETHER * TILE;
 /// The same for experts, each of which meets a part of them.
 const ROWS_FOR_EXPERTS: usize = 2 * ROWS;
+/// What reading and unpacking a weight costs, in rows that meet it.
+const UNPACKING: usize = 5;
 /// A prompt gets at least these, however slow they are.
 const FEWEST_ALONE: usize = 12 * TILE;
 const FEWEST_BESIDE_OTHERS: usize = 4 * TILE;
@@ -45,8 +47,9 @@ enum Ready {
 }
 
 /// How long rows take on this machine now.
-#[derive(Default)]
 pub struct Pace {
+    /// What a step costs besides its rows, as a number of rows: of experts, each row meets a part.
+    shared: usize,
     /// Of a prompt, each.
     row: Option<Duration>,
     /// A step without prompts.
@@ -54,12 +57,22 @@ pub struct Pace {
 }
 
 impl Pace {
+    /// Of a model, unless it has only a vocabulary.
+    pub fn new(params: Option<&Params>) -> Self {
+        let [experts, used] = params.map_or([1; 2], |params| [params.experts, params.experts_used].map(|n| n.max(1)));
+        Self::sharing(UNPACKING * experts / used)
+    }
+
+    fn sharing(shared: usize) -> Self {
+        Self { shared, row: None, decode: None }
+    }
+
     pub fn record(&mut self, members: &[(usize, usize)], time: Duration) {
         let rows: usize = members.iter().map(|&(_, rows)| rows).sum();
         let (value, measured) = match members.iter().any(|&(_, rows)| rows > 1) {
-            // Few rows cost more each: they say nothing about many.
+            // Few rows meet other kernels: they say nothing about many.
             true if rows < FEWEST_BESIDE_OTHERS => return,
-            true => (&mut self.row, time / rows as u32),
+            true => (&mut self.row, time / (rows + self.shared) as u32),
             false => (&mut self.decode, time),
         };
         *value = Some(match *value {
@@ -74,17 +87,22 @@ impl Pace {
         rows == Some(1) && self.decode.is_some_and(|time| time < Duration::from_millis(1))
     }
 
-    /// Rows for prompts, of at most so many, given how many requests wait for their next token and how many for their first.
-    fn prompt_rows(&self, most: usize, next: usize, first: usize) -> usize {
+    /// Rows for prompts, of at most so many, given how many requests wait for their next token, and the rows that each of
+    /// those lacks that wait for their first.
+    fn prompt_rows(&self, most: usize, next: usize, first: &[usize]) -> usize {
         let (time, fewest) = if next == 0 {
             (ALONE, FEWEST_ALONE)
         } else {
-            let patience = (1.0 + first.saturating_sub(1) as f64 / next as f64).min(MOST_PATIENCE);
+            let patience = (1.0 + first.len().saturating_sub(1) as f64 / next as f64).min(MOST_PATIENCE);
             (BESIDE_OTHERS.mul_f64(patience), FEWEST_BESIDE_OTHERS)
         };
-        let Some(row) = self.row else { return fewest };
-        let rows = (time.as_secs_f64() / row.as_secs_f64().max(1e-9)) as usize;
-        rows.clamp(fewest, most) / TILE * TILE
+        let rows = self.row.map_or(fewest, |row| {
+            let rows = (time.as_secs_f64() / row.as_secs_f64().max(1e-9)) as usize;
+            rows.saturating_sub(self.shared).clamp(fewest, most) / TILE * TILE
+        });
+        // The last few go along: each would cost much more in a step of its own.
+        let all: usize = first.iter().sum();
+        if next == 0 && all <= rows + rows / 4 { all.min(most) } else { rows }
     }
 }
 
@@ -94,7 +112,8 @@ impl Loop {
         let able = self.running.iter().filter(|generation| generation.has_room() && !generation.is_over());
         let (next, first): (Vec<_>, Vec<_>) = able.partition(|generation| generation.is_decoding());
         let most = self.model.network().map_or(ROWS, |network| most_rows(&network.params));
-        let mut prompt_rows = self.model.scheduler.pace().prompt_rows(most, next.len(), first.len());
+        let first: Vec<usize> = first.iter().map(|generation| generation.pending().1).collect();
+        let mut prompt_rows = self.model.scheduler.pace().prompt_rows(most, next.len(), &first);
         let mut decode_rows = most;
         let mut plan = Vec::new();
         let mut held_up = false;
@@ -230,8 +249,10 @@ mod tests {
 
     #[test]
     fn prompts_get_fewer_rows_while_others_wait() {
-        let rows = |pace: &Pace| [(0, 1), (3, 1), (1, 9)].map(|(next, first)| pace.prompt_rows(ROWS, next, first));
-        let mut pace = Pace::default();
+        let rows = |pace: &Pace| {
+            [(0, 1), (3, 1), (1, 9)].map(|(next, first)| pace.prompt_rows(ROWS, next, &vec![1000; first]))
+        };
+        let mut pace = Pace::sharing(UNPACKING);
         assert_eq!(rows(&pace), [FEWEST_ALONE, FEWEST_BESIDE_OTHERS, FEWEST_BESIDE_OTHERS]);
         pace.record(&[(0, 100)], Duration::from_millis(200));
         assert_eq!(rows(&pace), [ROWS, 70, ROWS]);
@@ -245,8 +266,28 @@ mod tests {
     }
 
     #[test]
+    fn a_few_rows_say_how_long_many_take() {
+        // A row takes 4 ms, and what all share 160.
+        let mut pace = Pace::sharing(40);
+        pace.record(&[(0, 35)], Duration::from_millis(300));
+        assert_eq!(pace.prompt_rows(ROWS_FOR_EXPERTS, 0, &[1000]), 455);
+        assert_eq!(pace.prompt_rows(ROWS_FOR_EXPERTS, 1, &[1000]), FEWEST_BESIDE_OTHERS);
+    }
+
+    #[test]
+    fn the_last_rows_of_a_prompt_go_along() {
+        let mut pace = Pace::sharing(UNPACKING);
+        assert_eq!(pace.prompt_rows(ROWS, 0, &[100]), 100);
+        pace.record(&[(0, 95)], Duration::from_secs(2));
+        let rows = |rows| pace.prompt_rows(ROWS, 0, &[rows]);
+        assert_eq!([50, 91, 113, 114, 1000].map(rows), [50, 91, 113, 91, 91]);
+        assert_eq!(pace.prompt_rows(105, 0, &[55, 55]), 105);
+        assert_eq!(pace.prompt_rows(ROWS, 1, &[30]), FEWEST_BESIDE_OTHERS);
+    }
+
+    #[test]
     fn only_steps_without_prompts_are_short() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::sharing(UNPACKING);
         assert!(!pace.is_short(Some(1)));
         pace.record(&[(0, 1), (1, 1)], Duration::from_micros(500));
         assert!(pace.is_short(Some(1)) && !pace.is_short(Some(2)));

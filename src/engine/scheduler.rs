@@ -88,7 +88,7 @@ impl Waker {
 }
 
 impl Scheduler {
-    pub fn new() -> Self {
+    pub fn new(pace: Pace) -> Self {
         let waker = Arc::<Waker>::default();
         let pressed = waker.clone();
         // A loop that works looks by itself.
@@ -104,7 +104,7 @@ impl Scheduler {
             live: Arc::default(),
             prefixes: Prefixes::new(Budget::global(), on_pressure),
             stats: Stats::default(),
-            pace: Mutex::default(),
+            pace: Mutex::new(pace),
         }
     }
 

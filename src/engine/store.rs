@@ -1,5 +1,5 @@
 //! The registry of loaded models.
-use super::{Error, KvType, ModelInfo, ModelStats, TensorDescription, process::team, scheduler::Scheduler};
+use super::{Error, KvType, ModelInfo, ModelStats, TensorDescription, plan::Pace, process::team, scheduler::Scheduler};
 use crate::{
     chat::{ChatTemplate, RenderOptions},
     gguf::{Gguf, TensorInfo},
@@ -117,10 +117,10 @@ impl Loaded {
             gguf,
             tokenizer,
             template,
-            network,
             sampling,
             kv_type: Mutex::default(),
-            scheduler: Scheduler::new(),
+            scheduler: Scheduler::new(Pace::new(network.as_ref().map(|network| &network.params))),
+            network,
         })
     }
 
