@@ -1,15 +1,18 @@
 #!/usr/bin/env node
-// Whether a family falls off the fast path: the speed of each model beside what its arithmetic predicts from TinyLlama's in
-// the same round.
+// Whether a family falls off the fast path: the speed of each model beside what its arithmetic predicts from that of llamas
+// in the same round.
 //
 // A token of a prompt costs the products of weights that it meets; its share of unpacking all weights of the step, which is
 // worth a few more rows; the products with keys and values of the tokens before it; and passes over the inputs and outputs
 // of each matrix (norms, quantising, activations, sums). A generated token costs the bytes of the weights that it meets.
+//
+// Once a product costs in every block format what it costs in TinyLlama; and once, for prompts, what it costs in a llama of
+// that format, for processors that take more instructions for some of them.
 import { createRequire } from 'node:module'
 import os from 'node:os'
 import { parseArgs } from 'node:util'
 import { inFreshProcess } from './child.mjs'
-import { FAMILY_NAMES, findModel, MODEL_NAMES, randomPrompt } from './models.mjs'
+import { FAMILY_NAMES, findModel, MODEL_NAMES, REFERENCE_NAMES, randomPrompt } from './models.mjs'
 import { circumstances, median, publish, short, table } from './report.mjs'
 
 const { values } = parseArgs({
@@ -32,7 +35,10 @@ const UNPACKING_ROWS = 3.5
 const ATTENTION = 4.2
 const NUMBER = 150
 
-const models = [...MODEL_NAMES, ...FAMILY_NAMES].map(findModel)
+/** The llama that says what a product costs in a format; in others it costs what it does in TinyLlama. */
+const REFERENCES = { Q4_0: 'llama-3.2-1b-q4_0', Q8_0: 'llama-8-layers-q8_0', MXFP4: 'llama-6-layers-mxfp4' }
+
+const models = [...MODEL_NAMES, ...REFERENCE_NAMES, ...FAMILY_NAMES].map(findModel)
 const about = circumstances()
 const costs = await Promise.all(models.map(({ path }) => cost(path)))
 const samples = []
@@ -51,27 +57,69 @@ publish(
   about,
   [samples[0].about],
   [
-    `Prompts of ${promptLength} and 64 tokens after them, ${threads} threads, ${rounds} rounds: median speed, and the median of speed / prediction.`,
+    `Prompts of ${promptLength} and 64 tokens after them, ${threads} threads, ${rounds} rounds: median speed, and the median of speed / prediction. In the second column of predictions a product costs what it does in a llama of the same format (${Object.values(REFERENCES).join(', ')}, which therefore have 1 there).`,
     table(
-      ['model', 'prompt t/s', 'of predicted', 'generation t/s', 'of predicted'],
-      models.map(({ name }, i) => [
-        name,
-        ...compare(i, 'promptTokensPerSecond'),
-        ...compare(i, 'generateTokensPerSecond'),
-      ]),
+      ['model', 'prompt t/s', 'of predicted', 'by formats', 'generation t/s', 'of predicted'],
+      models.map(({ name }, i) => {
+        const prompts = speeds(i, 'promptTokensPerSecond')
+        const answers = speeds(i, 'generateTokensPerSecond')
+        return [
+          median(prompts),
+          median(prompts.map((found, round) => found * alike(i, round))),
+          median(prompts.map((found, round) => found * byFormats(i, round))),
+          median(answers),
+          median(answers.map((found, round) => (found * costs[i].bytes) / speedOfBytes(round))),
+        ]
+          .map(short)
+          .toSpliced(0, 0, name)
+      }),
     ),
   ],
   samples,
 )
 
-/** The median speed of model `i`, and of its ratios to the predictions. */
-function compare(i, speed) {
-  const of = (model) => samples.filter((sample) => sample.model === model.name).map((sample) => sample[speed])
-  const predicted = of(models[0]).map((reference) => (reference * costs[0][speed]) / costs[i][speed])
-  return [median(of(models[i])), median(of(models[i]).map((found, round) => found / predicted[round]))].map(short)
+function speeds(i, which) {
+  return samples.filter(({ model }) => model === models[i].name).map((sample) => sample[which])
 }
 
-/** What a token costs, in units that only compare models. */
+/** Bytes of weights that TinyLlama reads in a second. */
+function speedOfBytes(round) {
+  return speeds(0, 'generateTokensPerSecond')[round] * costs[0].bytes
+}
+
+/** Seconds of TinyLlama's for a product. */
+function product(round) {
+  const { products, rest } = costs[0]
+  return 1 / speeds(0, 'promptTokensPerSecond')[round] / (sum(Object.values(products)) + rest)
+}
+
+/** Seconds that a token of a prompt should take if products cost the same in all formats. */
+function alike(i, round) {
+  return (sum(Object.values(costs[i].products)) + costs[i].rest) * product(round)
+}
+
+/** And if they cost what they do in a llama of the format. */
+function byFormats(i, round) {
+  const { products, rest } = costs[i]
+  const each = Object.entries(products).map(([type, count]) => count * productIn(type, round))
+  return sum(each) + rest * product(round)
+}
+
+/** Seconds for a product in a format: what is left of its reference's time. */
+function productIn(type, round) {
+  const reference = models.findIndex(({ name }) => name === REFERENCES[type])
+  if (reference < 0) return product(round)
+  const { [type]: own, ...others } = costs[reference].products
+  const known = Object.entries(others).map(([other, count]) => count * productIn(other, round))
+  const time = 1 / speeds(reference, 'promptTokensPerSecond')[round]
+  return (time - sum(known) - costs[reference].rest * product(round)) / own
+}
+
+function sum(numbers) {
+  return numbers.reduce((total, number) => total + number, 0)
+}
+
+/** What a token of a prompt costs, in products with weights by their format; and the bytes that a token of an answer reads. */
 async function cost(path) {
   const { getMetadata, listTensors, removeModel, storeModel } = createRequire(import.meta.url)('..')
   const id = await storeModel(path)
@@ -86,16 +134,18 @@ async function cost(path) {
 
   const output =
     tensors.find(({ name }) => name === 'output.weight') ?? tensors.find(({ name }) => name === 'token_embd.weight')
-  let prompt = key('block_count') * heads * headDim * promptLength * ATTENTION
+  const products = {}
+  let rest = key('block_count') * heads * headDim * promptLength * ATTENTION
   let bytes = output.byteLength
-  for (const { shape, byteLength } of tensors.filter(({ name }) => name.startsWith('blk.'))) {
+  for (const { shape, type, byteLength } of tensors.filter(({ name }) => name.startsWith('blk.'))) {
     const [rows, columns] = shape.slice(-2)
     const weights = shape.reduce((product, size) => product * size)
     const isExperts = shape.length === 3
     const met = isExperts ? share : 1
     const passes = isExperts ? key('expert_used_count') : 1
-    prompt += weights * (met + unpacking) + (rows + columns) * passes * NUMBER
+    products[type] = (products[type] ?? 0) + weights * (met + unpacking)
+    rest += (rows + columns) * passes * NUMBER
     bytes += byteLength * met
   }
-  return { promptTokensPerSecond: prompt, generateTokensPerSecond: bytes }
+  return { products, rest, bytes }
 }

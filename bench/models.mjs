@@ -58,6 +58,22 @@ const FAMILIES = {
   },
 }
 
+/** Llamas in block formats that the three above do not have: what products in these formats cost. */
+const REFERENCES = {
+  'llama-8-layers-q8_0': {
+    vocabulary: 'ggml-vocab-llama-spm.gguf',
+    options: ['--arch', 'llama', '--preset', 'tinyllama-1.1b', '--ftype', 'q8_0', ...set({ n_layer: 8 })],
+  },
+  // Only experts are MXFP4 in files. Here every token meets both.
+  'llama-6-layers-mxfp4': {
+    vocabulary: 'ggml-vocab-llama-spm.gguf',
+    options: [
+      ...['--arch', 'llama', '--preset', 'tinyllama-1.1b', '--ftype', 'mxfp4'],
+      ...set({ n_layer: 6, n_expert: 2, n_expert_used: 2, n_ff_exp: 5632 }),
+    ],
+  },
+}
+
 function set(parameters) {
   return Object.entries(parameters).flatMap(([name, value]) => ['--set', `${name}=${value}`])
 }
@@ -65,10 +81,11 @@ function set(parameters) {
 /** What is measured unless said otherwise. */
 export const MODEL_NAMES = Object.keys(SYNTHETIC)
 export const FAMILY_NAMES = Object.keys(FAMILIES)
+export const REFERENCE_NAMES = Object.keys(REFERENCES)
 
 /** Where the model lies: one of those above (or the beginning of its name), made if it is not there yet, or any file. */
 export function findModel(nameOrFile) {
-  const names = [...MODEL_NAMES, ...FAMILY_NAMES]
+  const names = [...MODEL_NAMES, ...FAMILY_NAMES, ...REFERENCE_NAMES]
   const name = names.find((known) => known.startsWith(nameOrFile))
   if (name) return { name, path: makeModel(name) }
   if (existsSync(nameOrFile)) return { name: basename(nameOrFile, '.gguf'), path: resolve(nameOrFile) }
@@ -80,7 +97,7 @@ function makeModel(name) {
   if (existsSync(path)) return path
   console.error(`making ${name}`)
   mkdirSync(FOLDER, { recursive: true })
-  const { vocabulary, options } = { ...SYNTHETIC, ...FAMILIES }[name]
+  const { vocabulary, options } = { ...SYNTHETIC, ...FAMILIES, ...REFERENCES }[name]
   const unfinished = `${path}.part`
   const tool = join(SHARED, 'tools', 'synth_gguf.py')
   const made = spawnSync('python3', [tool, ...options, '--vocab', findVocabulary(vocabulary), unfinished], {
