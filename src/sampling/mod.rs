@@ -97,12 +97,11 @@ impl Sampler {
     /// The chain from top-k on. Each of top-k, top-p and min-p keeps a prefix of the ranking, so the chain is a length.
     fn draw(&mut self, logits: &[f32]) -> u32 {
         let random = self.random.next_u64();
-        self.ranking.fill(logits);
-
         let candidates = match self.params.top_k {
             0 => logits.len(),
             k => logits.len().min(k as usize),
         };
+        self.ranking.fill(logits, candidates);
         let kept = self.count_kept(candidates);
 
         let softmax = Softmax { max: self.ranking.logit(0), temperature: f64::from(self.params.temperature) };
@@ -156,7 +155,7 @@ impl Sampler {
 
         let count = count.min(logits.len());
         if count > 0 {
-            self.ranking.fill(logits);
+            self.ranking.fill(logits, count);
         }
         let top = (0..count).map(|rank| (self.ranking.token(rank), logprob(self.ranking.logit(rank)))).collect();
         TokenLogprob { token, logprob: logprob(logits[token as usize]), top }
