@@ -5,7 +5,7 @@ use realm_node::{
     gguf::TensorType,
     kernels::{
         CHUNK, InputBuffer, KvFormat, Matmul, Norm, NormKind, Part, Prepare, Weight,
-        attention::{Attend, Layout, Span, tasks},
+        attention::{Attend, Layout, Span, Tasks},
         page::PageMemory,
         tier,
     },
@@ -88,7 +88,8 @@ fn attend(bench: &Bench, name: &str, sequences: usize, rows: usize, end: usize, 
     let pages: Vec<_> = memory.iter().map(PageMemory::address).collect();
     let span = |i| Span { rows: i * rows..(i + 1) * rows, position: end - rows, origin: 0, first_page: i * pages_each };
     let spans: Vec<Span> = (0..sequences).map(span).collect();
-    let tasks = tasks(&spans, HEADS, LAYOUT.kv_heads);
+    // Enough of them for any number of threads: nothing is cut.
+    let tasks = Tasks::new(&spans, HEADS, LAYOUT.kv_heads, 1);
     let len = sequences * rows * HEADS * LAYOUT.head_dim;
     let (mut queries, mut out) = (activations(len), vec![0.0; len]);
     let phase = Attend {
@@ -104,6 +105,7 @@ fn attend(bench: &Bench, name: &str, sequences: usize, rows: usize, end: usize, 
         sinks: None,
         queries: Shared::new(&mut queries),
         out: Shared::new(&mut out),
+        sums: Shared::new(&mut []),
     };
     bench.measure(name, amount, &[&phase as &dyn Phase]);
 }

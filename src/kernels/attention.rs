@@ -1,6 +1,6 @@
 //! Phases of attention: rotate and store, then attend.
 use super::{
-    generic::attention::{self as kernel, CHUNK, Heads, KvFormat, Page, QueryRow},
+    generic::attention::{self as kernel, CHUNK, Heads, KvFormat, Page, QueryRow, SEGMENT},
     norm::Norm,
     scalar::Rotation,
     tier::Tier,
@@ -183,37 +183,84 @@ impl Phase for Store<'_> {
 
 /// A piece of attention: some rows of a span, one key/value head with all its query heads.
 #[derive(Debug, Clone)]
-pub struct Task {
+struct Task {
     span: usize,
     rows: Range<usize>,
     head: usize,
 }
 
-/// Query rows that share one widening of keys and values.
-const ROWS_TOGETHER: usize = 32;
-
-/// Cuts a batch into tasks; the same for all layers. The longest come first, so that none is left over at the end.
-pub fn tasks(spans: &[Span], heads: usize, kv_heads: usize) -> Vec<Task> {
-    let step = (ROWS_TOGETHER / (heads / kv_heads)).max(1);
-    let mut tasks = Vec::new();
-    for (i, span) in spans.iter().enumerate() {
-        for start in span.rows.clone().step_by(step) {
-            let rows = start..(start + step).min(span.rows.end);
-            tasks.extend((0..kv_heads).map(|head| Task { span: i, rows: rows.clone(), head }));
-        }
-    }
-    tasks.sort_by_key(|task| {
-        let span = &spans[task.span];
-        std::cmp::Reverse((span.position + task.rows.end - span.rows.start) * task.rows.len())
-    });
-    tasks
+/// A batch cut into tasks; the same for all layers.
+pub struct Tasks {
+    tasks: Vec<Task>,
+    /// Where tasks are too few for all threads and long, what they do: those of a task beside each other, in order.
+    pieces: Vec<Piece>,
 }
 
-/// Phase: every row attends to the cached positions up to its own.
+/// A segment of a task.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    task: usize,
+    segment: usize,
+    /// Query rows of the pieces before.
+    first: usize,
+}
+
+/// Positions in a segment.
+const SEGMENT_LEN: usize = SEGMENT * CHUNK;
+/// Query rows that share one widening of keys and values.
+const ROWS_TOGETHER: usize = 32;
+/// With as many tasks for each thread, all threads end at about the same time.
+const TASKS_PER_THREAD: usize = 2;
+
+impl Tasks {
+    pub fn new(spans: &[Span], heads: usize, kv_heads: usize, threads: usize) -> Self {
+        let group = heads / kv_heads;
+        let step = (ROWS_TOGETHER / group).max(1);
+        let mut tasks = Vec::new();
+        for (i, span) in spans.iter().enumerate() {
+            for start in span.rows.clone().step_by(step) {
+                let rows = start..(start + step).min(span.rows.end);
+                tasks.extend((0..kv_heads).map(|head| Task { span: i, rows: rows.clone(), head }));
+            }
+        }
+        let end = |task: &Task| spans[task.span].position + task.rows.end - spans[task.span].rows.start;
+        // The longest come first, so that none is left over at the end.
+        tasks.sort_by_key(|task| std::cmp::Reverse(end(task) * task.rows.len()));
+        let mut pieces = Vec::new();
+        if threads > 1 && tasks.len() < TASKS_PER_THREAD * threads {
+            let mut first = 0;
+            for (i, task) in tasks.iter().enumerate() {
+                for segment in spans[task.span].origin / SEGMENT_LEN..end(task).div_ceil(SEGMENT_LEN) {
+                    pieces.push(Piece { task: i, segment, first });
+                    first += task.rows.len() * group;
+                }
+            }
+            if pieces.len() == tasks.len() {
+                pieces.clear();
+            }
+        }
+        Self { tasks, pieces }
+    }
+
+    /// Are there pieces, which [`Join`] puts together?
+    pub fn are_cut(&self) -> bool {
+        !self.pieces.is_empty()
+    }
+
+    /// Numbers in the sums of all pieces.
+    pub fn sums_len(&self, heads: usize, layout: Layout) -> usize {
+        let Some(last) = self.pieces.last() else { return 0 };
+        let rows = last.first + self.tasks[last.task].rows.len() * heads / layout.kv_heads;
+        rows * kernel::sums_len(layout.head_dim)
+    }
+}
+
+/// Phase: every row attends to the cached positions up to its own. Before [`Join`] if the tasks are cut.
+#[derive(Clone, Copy)]
 pub struct Attend<'a> {
     pub tier: &'static Tier,
     pub spans: &'a [Span],
-    pub tasks: &'a [Task],
+    pub tasks: &'a Tasks,
     pub pages: &'a [Page],
     pub layout: Layout,
     pub layer: usize,
@@ -227,15 +274,14 @@ pub struct Attend<'a> {
     pub queries: Shared<'a, f32>,
     /// Same shape.
     pub out: Shared<'a, f32>,
+    /// [`Tasks::sums_len`] numbers.
+    pub sums: Shared<'a, f32>,
 }
 
-impl Phase for Attend<'_> {
-    fn chunks(&self) -> usize {
-        self.tasks.len()
-    }
-
-    fn run(&self, chunk: usize, lane: &mut Lane) {
-        let Task { span, rows, head } = &self.tasks[chunk];
+impl Attend<'_> {
+    /// The query rows of a task; `out` says where the result of one goes, given its number and its place in the queries.
+    fn rows(&self, task: &Task, out: impl Fn(usize, Range<usize>) -> *mut f32) -> Vec<QueryRow> {
+        let Task { span, rows, head } = task;
         let span = &self.spans[*span];
         let d = self.layout.head_dim;
         let (group, len) = (self.heads / self.layout.kv_heads, self.heads * d);
@@ -246,24 +292,95 @@ impl Phase for Attend<'_> {
             let start = self.window.map_or(0, |window| end.saturating_sub(window)).max(span.origin);
             for query_head in head * group..(head + 1) * group {
                 let at = row * len + query_head * d;
-                // SAFETY: this row and head are this chunk's; the queries were written by the phase before.
-                let (query, out) =
-                    unsafe { (self.queries.read(at..at + d).as_ptr(), self.out.write(at..at + d).as_mut_ptr()) };
+                // SAFETY: the queries were written by an earlier phase.
+                let query = unsafe { self.queries.read(at..at + d).as_ptr() };
                 let sink = self.sinks.map_or(f32::NEG_INFINITY, |sinks| sinks[query_head]);
-                list.push(QueryRow { query, out, start, end, sink });
+                list.push(QueryRow { query, out: out(list.len(), at..at + d), start, end, sink });
             }
         }
-        let last = span.page(span.position + rows.end - span.rows.start - 1);
+        list
+    }
+
+    /// The rows of a task whose results nobody else writes now.
+    fn own_rows(&self, task: &Task) -> Vec<QueryRow> {
+        // SAFETY: these rows and heads are this chunk's.
+        self.rows(task, |_, at| unsafe { self.out.write(at).as_mut_ptr() })
+    }
+}
+
+impl Phase for Attend<'_> {
+    fn chunks(&self) -> usize {
+        if self.tasks.are_cut() { self.tasks.pieces.len() } else { self.tasks.tasks.len() }
+    }
+
+    fn run(&self, chunk: usize, lane: &mut Lane) {
+        let (d, sums_len) = (self.layout.head_dim, kernel::sums_len(self.layout.head_dim));
+        let piece = self.tasks.pieces.get(chunk);
+        let task = &self.tasks.tasks[piece.map_or(chunk, |piece| piece.task)];
+        let list = match piece {
+            None => self.own_rows(task),
+            Some(piece) => self.rows(task, |i, _| {
+                let at = (piece.first + i) * sums_len;
+                // SAFETY: the sums of this piece are this chunk's.
+                unsafe { self.sums.write(at..at + sums_len).as_mut_ptr() }
+            }),
+        };
+        let span = &self.spans[task.span];
+        let last = span.page(span.position + task.rows.end - span.rows.start - 1);
         let heads = Heads {
             format: self.layout.format,
             head_dim: d,
             pages: &self.pages[span.first_page..=last],
             first_chunk: span.origin / CHUNK,
-            keys_at: self.layout.keys_at(self.layer, *head),
+            keys_at: self.layout.keys_at(self.layer, task.head),
             softcap: self.softcap,
         };
         let scratch = lane.partial.get::<f32>(kernel::scratch_len(d, list.len())).as_mut_ptr();
         // SAFETY: the pages hold every position that is read, written by earlier phases and steps; the tier fits.
-        unsafe { (self.tier.attend)(&heads, &list, scratch) }
+        unsafe { (self.tier.attend)(&heads, &list, piece.map(|piece| piece.segment), scratch) }
+    }
+}
+
+/// Phase: puts the pieces of each task together.
+pub struct Join<'a>(pub Attend<'a>);
+
+impl Phase for Join<'_> {
+    fn chunks(&self) -> usize {
+        self.0.tasks.tasks.len()
+    }
+
+    fn run(&self, task: usize, _: &mut Lane) {
+        let Attend { tier, tasks, layout, sums, .. } = self.0;
+        let rows = self.0.own_rows(&tasks.tasks[task]);
+        let from = tasks.pieces.partition_point(|piece| piece.task < task);
+        let to = tasks.pieces.partition_point(|piece| piece.task <= task);
+        let (at, len) = (tasks.pieces[from].first, (to - from) * rows.len());
+        let sums_len = kernel::sums_len(layout.head_dim);
+        // SAFETY: the phase before wrote the sums; the tier fits.
+        unsafe {
+            let sums = sums.read(at * sums_len..(at + len) * sums_len);
+            (tier.join)(&rows, layout.head_dim, to - from, sums.as_ptr());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_long_tasks_are_cut() {
+        let cut = |rows, position, threads| {
+            let spans = [Span { rows: 0..rows, position, origin: 0, first_page: 0 }];
+            Tasks::new(&spans, 8, 2, threads).pieces.len()
+        };
+        // Two heads with four queries each.
+        assert_eq!(cut(1, 3000, 2), 6);
+        assert_eq!(cut(1, SEGMENT_LEN - 1, 2), 0);
+        assert_eq!(cut(1, SEGMENT_LEN, 2), 4);
+        // One thread, or work for all.
+        assert_eq!(cut(1, 3000, 1), 0);
+        assert_eq!(cut(16, 3000, 2), 0);
+        assert_eq!(cut(16, 3000, 3), 12);
     }
 }

@@ -1,6 +1,6 @@
 //! Every tier against the scalar one, bit for bit.
 use super::{
-    attention::{Attend, Layout, RotationTable, Span, Store, tasks},
+    attention::{Attend, Join, Layout, RotationTable, Span, Store, Tasks},
     tier::SCALAR,
     *,
 };
@@ -240,7 +240,8 @@ fn attention(
         let queries = Shared::new(&mut q);
         let norms: (Vec<f32>, Vec<f32>) =
             (0..head_dim).map(|i| (1.0 + noise(4, i) / 4.0, 1.5 - noise(5, i) / 4.0)).unzip();
-        let tasks = tasks(&spans, heads, kv_heads);
+        let tasks = Tasks::new(&spans, heads, kv_heads, team.threads());
+        let mut sums = vec![0.0f32; tasks.sums_len(heads, layout)];
         let fill = RotationTable { spans: &spans, frequencies: &frequencies, magnitude: 1.1, table };
         let store = Store {
             tier,
@@ -273,8 +274,11 @@ fn attention(
             sinks: window.map(|_| &sinks[..heads]),
             queries,
             out: Shared::new(&mut out),
+            sums: Shared::new(&mut sums),
         };
-        team.run(&[&fill as &dyn Phase, &store, &attend]).unwrap();
+        let join = Join(attend);
+        let phases = [&fill as &dyn Phase, &store, &attend, &join];
+        team.run(if tasks.are_cut() { &phases } else { &phases[..3] }).unwrap();
         all.extend(out);
     }
     all
@@ -289,6 +293,7 @@ fn attention_is_the_same_in_all_tiers_and_however_it_is_cut() {
             ((2, 20), 70, None),
             ((8, 64), 1100, None),
             ((16, 32), 300, Some(50)),
+            ((4, 16), 1150, Some(100)),
             ((10, 80), 130, None),
             ((18, 16), 130, Some(70)),
         ] {

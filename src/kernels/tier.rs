@@ -44,7 +44,9 @@ pub struct Tier {
     pub quantize_256: unsafe fn(&[f32], &mut [Act256]),
     pub quantize_32: unsafe fn(&[f32], &mut [Act32x8]),
     /// [`attention::attend`].
-    pub attend: unsafe fn(&Heads, &[QueryRow], *mut f32),
+    pub attend: unsafe fn(&Heads, &[QueryRow], Option<usize>, *mut f32),
+    /// [`attention::join`].
+    pub join: unsafe fn(&[QueryRow], usize, usize, *const f32),
     /// [`attention::append`].
     pub append: unsafe fn(KvFormat, usize, *const f32, *const f32, usize, *mut u8, *mut u8),
 }
@@ -220,8 +222,17 @@ macro_rules! generic_tier {
             unsafe { vector::quantize_32::<$Machine>(row, out) }
         }
         $(#[target_feature(enable = $feature)])+
-        unsafe fn attend(heads: &attention::Heads, rows: &[attention::QueryRow], scratch: *mut f32) {
-            unsafe { attention::attend::<$Machine>(heads, rows, scratch) }
+        unsafe fn attend(
+            heads: &attention::Heads,
+            rows: &[attention::QueryRow],
+            segment: Option<usize>,
+            scratch: *mut f32,
+        ) {
+            unsafe { attention::attend::<$Machine>(heads, rows, segment, scratch) }
+        }
+        $(#[target_feature(enable = $feature)])+
+        unsafe fn join(rows: &[attention::QueryRow], head_dim: usize, segments: usize, sums: *const f32) {
+            unsafe { attention::join(rows, head_dim, segments, sums) }
         }
         Tier {
             name: $name,
@@ -248,6 +259,7 @@ macro_rules! generic_tier {
             quantize_256,
             quantize_32,
             attend,
+            join,
             append: attention::append,
         }
     }};
@@ -274,10 +286,11 @@ pub static SCALAR: Tier = Tier {
     delta_rule: |state, token, out| scalar::delta_rule(state, token, out),
     quantize_256: |row, out| quant::quantize_256(row, out),
     quantize_32: |row, out| quant::quantize_32(row, out),
-    attend: |heads, rows, scratch| {
+    attend: |heads, rows, segment, scratch| {
         // SAFETY: plain arrays need no instruction set; the rest is the caller's promise.
-        unsafe { attention::attend::<super::portable::Portable>(heads, rows, scratch) }
+        unsafe { attention::attend::<super::portable::Portable>(heads, rows, segment, scratch) }
     },
+    join: attention::join,
     append: attention::append,
 };
 

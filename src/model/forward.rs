@@ -12,7 +12,7 @@ use crate::{
     kernels::{
         self as kernels, Around, GateRows, InputBuffer, Inputs, KvFormat, Lookup, Matmul, Needs, Norm, Page, Part,
         Prepare, Residual, Rotation, ScaleAndCap, Weight,
-        attention::{Attend, Layout, RotationTable, Span, Store, Task, tasks},
+        attention::{Attend, Join, Layout, RotationTable, Span, Store, Tasks},
         tier,
     },
 };
@@ -59,6 +59,8 @@ struct MixerScratch {
     values: Aligned,
     mixed: Aligned,
     gate: Aligned,
+    /// Of pieces of attention.
+    sums: Aligned,
     input: InputBuffer,
     output: InputBuffer,
 }
@@ -135,7 +137,7 @@ impl Network {
         let runner = Runner { team, stop };
         runner.run(&tables)?;
         drop(tables);
-        let tasks = tasks(batch.spans, self.params.heads, self.params.kv_heads);
+        let tasks = Tasks::new(batch.spans, self.params.heads, self.params.kv_heads, team.threads());
         for index in layers {
             self.layer(runner, batch, index, &tasks, scratch)?;
         }
@@ -149,7 +151,7 @@ impl Network {
         runner: Runner,
         batch: &Batch,
         index: usize,
-        tasks: &[Task],
+        tasks: &Tasks,
         scratch: &mut Scratch,
     ) -> Result<(), Stopped> {
         let layer = &self.weights.layers[index];
@@ -180,7 +182,7 @@ impl Network {
         attention: &'a Attention,
         batch: &'a Batch,
         index: usize,
-        tasks: &'a [Task],
+        tasks: &'a Tasks,
         rotations: &'a mut [Aligned; 2],
         stream: Stream<'a>,
         scratch: &'a mut MixerScratch,
@@ -189,7 +191,7 @@ impl Network {
         let (tier, params, layer) = (tier(), &self.params, &self.weights.layers[index]);
         let rows = batch.rows();
         let (query_len, kv_len) = (params.heads * params.head_dim, params.kv_heads * params.head_dim);
-        let MixerScratch { queries, keys, values, mixed, gate, input, output } = scratch;
+        let MixerScratch { queries, keys, values, mixed, gate, sums, input, output } = scratch;
         let queries = Shared::new(queries.get(rows * query_len));
         let keys = Shared::new(keys.get(rows * kv_len));
         let values = Shared::new(values.get(rows * kv_len));
@@ -237,7 +239,7 @@ impl Network {
             query_scale: params.scales.attention,
             temperature: params.temperature,
         }));
-        phases.push(Box::new(Attend {
+        let attend = Attend {
             tier,
             spans: batch.spans,
             tasks,
@@ -250,7 +252,12 @@ impl Network {
             sinks: attention.attn_sinks.as_deref(),
             queries,
             out: attended,
-        }));
+            sums: Shared::new(sums.get(tasks.sums_len(params.heads, batch.layout))),
+        };
+        phases.push(Box::new(attend));
+        if tasks.are_cut() {
+            phases.push(Box::new(Join(attend)));
+        }
         if !attention.gate.is_empty() {
             phases.push(Box::new(GateRows { tier, gate, values: attended, cols: query_len }));
         }
@@ -303,7 +310,7 @@ impl Network {
         let (tier, params, layer) = (tier(), &self.params, &self.weights.layers[index]);
         let (rows, shape) = (batch.rows(), net.shape);
         let (qkv_len, value_len) = (shape.qkv_len(), shape.value_len());
-        let MixerScratch { queries, keys, values, mixed, gate, input, output } = scratch;
+        let MixerScratch { queries, keys, values, mixed, gate, input, output, .. } = scratch;
         let source = Shared::new(queries.get(rows * qkv_len));
         let qkv = Shared::new(keys.get(rows * qkv_len));
         let of_heads = Shared::new(values.get(rows * 2 * shape.value_heads));

@@ -82,6 +82,7 @@ impl KvFormat {
 pub struct QueryRow {
     /// `head_dim` numbers, already rotated and scaled.
     pub query: *const f32,
+    /// As many; or the [`sums_len`] of a segment.
     pub out: *mut f32,
     /// It sees positions `start..end`.
     pub start: usize,
@@ -126,6 +127,11 @@ unsafe impl Sync for Page {}
 pub fn scratch_len(head_dim: usize, rows: usize) -> usize {
     // Keys and values of a chunk, scores, the accumulator and the merged result of each row.
     2 * CHUNK * head_dim + rows * (CHUNK + 2 * head_dim + 4)
+}
+
+/// Numbers that a row has of a segment: what it accumulated, the maximum, and the sum.
+pub fn sums_len(head_dim: usize) -> usize {
+    head_dim + 2
 }
 
 /// The next chunk.
@@ -179,10 +185,10 @@ struct Sums {
     states: *mut [State; 2],
 }
 
-/// Computes all rows. Where there are many, keys and values of a chunk are widened once for all of them (see
-/// [`most_direct`]).
+/// Computes all rows, or one segment of them for [`join`]. Where there are many, keys and values of a chunk are widened
+/// once for all of them (see [`most_direct`]).
 #[inline(always)]
-pub unsafe fn attend<S: Simd>(heads: &Heads, rows: &[QueryRow], scratch: *mut f32) {
+pub unsafe fn attend<S: Simd>(heads: &Heads, rows: &[QueryRow], segment: Option<usize>, scratch: *mut f32) {
     unsafe {
         let d = heads.head_dim;
         let (keys, values) = (scratch, scratch.add(CHUNK * d));
@@ -201,8 +207,12 @@ pub unsafe fn attend<S: Simd>(heads: &Heads, rows: &[QueryRow], scratch: *mut f3
         let parts = if many { 1 } else { rows.len().div_ceil(most_rows::<S>()) };
         // For each part one to a dimension of the keys, and as many with the values.
         let steps = parts * 2 * d;
-        for chunk in start / CHUNK..end.div_ceil(CHUNK) {
-            let last = chunk + 1 == end.div_ceil(CHUNK);
+        let mut chunks = start / CHUNK..end.div_ceil(CHUNK);
+        if let Some(segment) = segment {
+            chunks = chunks.start.max(segment * SEGMENT)..chunks.end.min((segment + 1) * SEGMENT);
+        }
+        for chunk in chunks.clone() {
+            let last = chunk + 1 == chunks.end;
             let [k, v] = heads.of(chunk);
             let mut ahead = Ahead::new(heads.of(if last { chunk } else { chunk + 1 })[0]);
             if !last {
@@ -218,15 +228,40 @@ pub unsafe fn attend<S: Simd>(heads: &Heads, rows: &[QueryRow], scratch: *mut f3
                     all_parts::<S, f32>(heads, rows, parts, chunk, [keys, values], sums, &mut ahead);
                 }
             }
-            if (chunk + 1).is_multiple_of(SEGMENT) || last {
+            if segment.is_none() && ((chunk + 1).is_multiple_of(SEGMENT) || last) {
                 for r in 0..rows.len() {
                     let [segment, total] = &mut *sums.states.add(r);
-                    merge(segment, total, acc.add(r * d), merged.add(r * d), d);
+                    merge(*segment, total, acc.add(r * d), merged.add(r * d), d);
+                    *segment = FRESH;
+                    std::ptr::write_bytes(acc.add(r * d), 0, d);
                 }
             }
         }
         for (r, row) in rows.iter().enumerate() {
-            finish(&(*sums.states.add(r))[1], merged.add(r * d), row, d);
+            let [state, total] = *sums.states.add(r);
+            if segment.is_some() {
+                std::ptr::copy_nonoverlapping(acc.add(r * d), row.out, d);
+                (*row.out.add(d), *row.out.add(d + 1)) = (state.max, state.sum);
+            } else {
+                finish(&total, merged.add(r * d), row, d);
+            }
+        }
+    }
+}
+
+/// The results of rows of which each segment was computed apart: `sums` is `[segment][row][sums_len]`, segments in order.
+#[inline(always)]
+pub unsafe fn join(rows: &[QueryRow], d: usize, segments: usize, sums: *const f32) {
+    unsafe {
+        for (r, row) in rows.iter().enumerate() {
+            let mut total = FRESH;
+            std::ptr::write_bytes(row.out, 0, d);
+            for segment in 0..segments {
+                let acc = sums.add((segment * rows.len() + r) * sums_len(d));
+                let state = State { max: *acc.add(d), sum: *acc.add(d + 1) };
+                merge(state, &mut total, acc, row.out, d);
+            }
+            finish(&total, row.out, row, d);
         }
     }
 }
@@ -453,9 +488,9 @@ unsafe fn weigh_vectors<S: Simd, X: Stored, const R: usize, const H: usize>(
     }
 }
 
-/// Adds a finished segment to the total, and makes it fresh for the next one.
+/// Adds a finished segment to the total.
 #[inline(always)]
-unsafe fn merge(segment: &mut State, total: &mut State, acc: *mut f32, merged: *mut f32, d: usize) {
+unsafe fn merge(segment: State, total: &mut State, acc: *const f32, merged: *mut f32, d: usize) {
     unsafe {
         if segment.sum == 0.0 && segment.max == f32::NEG_INFINITY {
             return;
@@ -465,10 +500,8 @@ unsafe fn merge(segment: &mut State, total: &mut State, acc: *mut f32, merged: *
         total.sum = segment.sum.mul_add(new, total.sum * old);
         for i in 0..d {
             *merged.add(i) = (*acc.add(i)).mul_add(new, *merged.add(i) * old);
-            *acc.add(i) = 0.0;
         }
         total.max = max;
-        *segment = FRESH;
     }
 }
 
