@@ -63,15 +63,14 @@ publish(
       models.map(({ name }, i) => {
         const prompts = speeds(i, 'promptTokensPerSecond')
         const answers = speeds(i, 'generateTokensPerSecond')
-        return [
+        const numbers = [
           median(prompts),
-          median(prompts.map((found, round) => found * alike(i, round))),
-          median(prompts.map((found, round) => found * byFormats(i, round))),
+          median(prompts.map((found, round) => found * alike(costs[i], round))),
+          median(prompts.map((found, round) => found * byFormats(costs[i], round))),
           median(answers),
           median(answers.map((found, round) => (found * costs[i].bytes) / speedOfBytes(round))),
         ]
-          .map(short)
-          .toSpliced(0, 0, name)
+        return [name, ...numbers.map(short)]
       }),
     ),
   ],
@@ -89,18 +88,16 @@ function speedOfBytes(round) {
 
 /** Seconds of TinyLlama's for a product. */
 function product(round) {
-  const { products, rest } = costs[0]
-  return 1 / speeds(0, 'promptTokensPerSecond')[round] / (sum(Object.values(products)) + rest)
+  return 1 / speeds(0, 'promptTokensPerSecond')[round] / total(costs[0])
 }
 
 /** Seconds that a token of a prompt should take if products cost the same in all formats. */
-function alike(i, round) {
-  return (sum(Object.values(costs[i].products)) + costs[i].rest) * product(round)
+function alike(cost, round) {
+  return total(cost) * product(round)
 }
 
 /** And if they cost what they do in a llama of the format. */
-function byFormats(i, round) {
-  const { products, rest } = costs[i]
+function byFormats({ products, rest }, round) {
   const each = Object.entries(products).map(([type, count]) => count * productIn(type, round))
   return sum(each) + rest * product(round)
 }
@@ -109,10 +106,13 @@ function byFormats(i, round) {
 function productIn(type, round) {
   const reference = models.findIndex(({ name }) => name === REFERENCES[type])
   if (reference < 0) return product(round)
-  const { [type]: own, ...others } = costs[reference].products
-  const known = Object.entries(others).map(([other, count]) => count * productIn(other, round))
-  const time = 1 / speeds(reference, 'promptTokensPerSecond')[round]
-  return (time - sum(known) - costs[reference].rest * product(round)) / own
+  const { [type]: own, ...products } = costs[reference].products
+  const known = byFormats({ ...costs[reference], products }, round)
+  return (1 / speeds(reference, 'promptTokensPerSecond')[round] - known) / own
+}
+
+function total({ products, rest }) {
+  return sum(Object.values(products)) + rest
 }
 
 function sum(numbers) {

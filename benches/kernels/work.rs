@@ -88,7 +88,7 @@ fn attend(bench: &Bench, name: &str, sequences: usize, rows: usize, end: usize, 
     let pages: Vec<_> = memory.iter().map(PageMemory::address).collect();
     let span = |i| Span { rows: i * rows..(i + 1) * rows, position: end - rows, origin: 0, first_page: i * pages_each };
     let spans: Vec<Span> = (0..sequences).map(span).collect();
-    // Enough of them for any number of threads: nothing is cut.
+    // Whole tasks, as for one thread: there are enough for many.
     let tasks = Tasks::new(&spans, HEADS, LAYOUT.kv_heads, 1);
     let len = sequences * rows * HEADS * LAYOUT.head_dim;
     let (mut queries, mut out) = (activations(len), vec![0.0; len]);
