@@ -18,7 +18,7 @@ mod tests;
 use penalties::Penalties;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use ranking::Ranking;
+use ranking::{Ranking, greatest};
 use weight::{Softmax, log_probability};
 
 /// How tokens are chosen. Field names and meaning are those of `GenerateOptions` in the public API.
@@ -105,7 +105,7 @@ impl Sampler {
         let kept = self.count_kept(candidates);
 
         let softmax = Softmax { max: self.ranking.logit(0), temperature: f64::from(self.params.temperature) };
-        let total = self.ranking.first(kept).map(|logit| u128::from(softmax.weight(logit))).sum();
+        let total = softmax.total(self.ranking.first(kept));
         let target = scale(random, total);
 
         // Weights that round to 0 are never drawn. When all do (no logit is finite) rank 0 is the lowest id.
@@ -125,10 +125,7 @@ impl Sampler {
         let top_p = f64::from(self.params.top_p);
         let min_p = f64::from(self.params.min_p);
         let softmax = Softmax { max: self.ranking.logit(0), temperature: 1.0 };
-        let limit_p = (top_p < 1.0).then(|| {
-            let total: u128 = self.ranking.first(candidates).map(|logit| u128::from(softmax.weight(logit))).sum();
-            total as f64 * top_p
-        });
+        let limit_p = (top_p < 1.0).then(|| softmax.total(self.ranking.first(candidates)) as f64 * top_p);
         let has_min_p = min_p > 0.0;
         if limit_p.is_none() && !has_min_p {
             return candidates;
@@ -148,9 +145,9 @@ impl Sampler {
     }
 
     fn log_probabilities(&mut self, logits: &[f32], token: u32, count: usize) -> TokenLogprob {
-        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let max = greatest(logits);
         let softmax = Softmax { max, temperature: 1.0 };
-        let total = logits.iter().map(|&logit| u128::from(softmax.weight(logit))).sum();
+        let total = softmax.total(logits.iter().copied());
         let logprob = |logit| log_probability(logit, max, total);
 
         let count = count.min(logits.len());

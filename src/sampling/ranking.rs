@@ -69,7 +69,7 @@ impl Ranking {
 }
 
 /// The greatest of some logits; minus infinity if none is a number.
-fn greatest(logits: &[f32]) -> f32 {
+pub(super) fn greatest(logits: &[f32]) -> f32 {
     // Lanes beside each other, as instructions have them.
     let mut lanes = [f32::NEG_INFINITY; 8];
     for logits in logits.chunks(lanes.len()) {
