@@ -334,6 +334,14 @@ pub struct Part<'a> {
     pub add: bool,
 }
 
+impl Part<'_> {
+    /// Are the inputs tiles, and is a matrix of this part one that is multiplied with them?
+    fn meets_tiles(&self, inputs: &Inputs) -> bool {
+        let gate = self.gate.is_some_and(|gate| gate.weight.activation() != Activation::F32);
+        inputs.tiled && (gate || self.weight.activation() != Activation::F32)
+    }
+}
+
 /// Phase: `out = weight · inputs` for every part; the parts' outputs do not overlap.
 pub struct Matmul<'a> {
     tier: &'static Tier,
@@ -359,7 +367,7 @@ impl<'a> Matmul<'a> {
                 );
                 assert!(part.bias.is_none_or(|b| b.len() == part.weight.rows));
                 let plain = part.weight.activation() == Activation::F32;
-                let rows = if inputs.tiled && !plain {
+                let rows = if part.meets_tiles(&inputs) {
                     GROUP_ROWS
                 } else if plain && inputs.tokens > float::TOKENS {
                     float::ROWS
@@ -523,8 +531,7 @@ impl Phase for Matmul<'_> {
         let first = (chunk - before) * size;
         let rows = first..(first + size).min(part.weight.rows);
         let (n, tokens) = (rows.len(), self.inputs.tokens);
-        let tiled = self.inputs.tiled;
-        if tiled && part.weight.activation() != Activation::F32 {
+        if part.meets_tiles(&self.inputs) {
             let len = TILES_TOGETHER * LONE_TILE * GROUP_ROWS;
             let (ys, gates) = lane.partial.get::<f32>(2 * len).split_at_mut(len);
             for start in (0..tile_count(tokens)).step_by(TILES_TOGETHER) {
