@@ -44,7 +44,10 @@ BITWISE = {"iq1_s": 0, "iq1_m": None, "iq2_xxs": 0, "iq2_xs": 0, "iq2_s": 0, "iq
            "tq2_0": 64, "nvfp4": None}
 FLOATS = ["f32", "f16", "bf16"]
 FORMATS = [*FLOATS, "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k_s", "q3_k_m", "q4_k_s", "q4_k_m", "q5_k_s",
-           "q5_k_m", "q6_k", "iq4_nl", "iq4_xs", "mxfp4", *BITWISE]
+           "q5_k_m", "q6_k", "iq4_nl", "iq4_xs", "mxfp4", *BITWISE, *["mixed"] * 4]
+# What a matrix of a mixed file may be.
+TYPES = [*FLOATS, "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "mxfp4",
+         *BITWISE]
 MIXTURES = ["qwen2moe", "qwen3moe", "granitemoe", "olmoe", "gpt-oss", "mixtral", "lfm2moe", "qwen35moe"]
 
 
@@ -118,13 +121,18 @@ def synthetic(rnd, family, ftype, path):
     import exact, synth_gguf
     hp = {**synth_gguf.DEF, **shape(rnd, family)}
     arch = "llama" if family == "mixtral" else family
-    base = "iq4_xs" if ftype in BITWISE else ftype
+    base = tool_format(ftype)
     builder = synth_gguf.build(arch, hp, base, rnd.randrange(10**6))
     keys = [("general.architecture", synth_gguf.STR, arch), *builder.kvs, ("tokenizer.ggml.model", synth_gguf.STR, "none")]
-    tensors = [bitwise(rnd, ftype, hp, *tensor) for tensor in builder.tensors] if ftype in BITWISE else builder.tensors
+    tensors = builder.tensors if ftype == base else [in_format(rnd, ftype, *tensor) for tensor in builder.tensors]
     synth_gguf.write_gguf(path, keys, tensors)
     changed = {key: value for key, value in hp.items() if value != synth_gguf.DEF[key]}
     return changed, lambda ids: exact.Exact(path, CONTEXT).forward(ids)[0]
+
+
+def tool_format(ftype):
+    """The format in which the tools write a model whose matrices then get another."""
+    return "iq4_xs" if ftype in BITWISE or ftype == "mixed" else ftype
 
 
 def random_blocks(rng, type_, elements, std):
@@ -148,28 +156,40 @@ def random_blocks(rng, type_, elements, std):
         else:
             blocks[:, BITWISE[type_]:BITWISE[type_] + 2] = bits
 
-    def spread():
-        return float(np.sqrt(np.mean(gguf.quants.dequantize(blocks, kind).astype(np.float64) ** 2)))
-
     scale(1.0)
-    scale(std / spread())
+    scale(std / float(np.sqrt(np.mean(np.square(gguf.quants.dequantize(blocks, kind), dtype=np.float64)))))
     return blocks
 
 
-def bitwise(rnd, ftype, hp, name, ne, type_, make):
-    """The tensor in a format that the tools don't write, if it is one that is quantised and its rows are whole blocks."""
-    import gguf_io
+def in_format(rnd, ftype, name, ne, type_, make):
+    """The tensor in a format that the tools don't choose, if it is one that may be quantised and its rows are whole blocks:
+    one of BITWISE, or with `mixed` any."""
+    import gguf_io, quant_blocks
+    if type_ == "f32" or ftype != "mixed" and name in ("output.weight", "token_embd.weight"):
+        return name, ne, type_, make
+    if ftype == "mixed":
+        fits = lambda type_: ne[0] % gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[type_.upper()]][0] == 0
+        ftype = rnd.choice([new for new in TYPES if fits(new)])
     kind = gguf.GGMLQuantizationType[ftype.upper()]
     size, length = gguf.GGML_QUANT_SIZES[kind]
+    if ne[0] % size:
+        return name, ne, type_, make
+    std = spread(name, ne, type_, make)
+    seed = rnd.randrange(2**32)
+    if ftype not in BITWISE:
+        ftype = next(known for known in gguf_io.GGML if known.lower() == ftype)
+        return name, ne, ftype, lambda: quant_blocks.chunks(ftype, math.prod(ne), std, np.random.default_rng(seed))
     gguf_io.GGML[ftype] = (int(kind), size, length)
     gguf_io.GGML_BY_ID[int(kind)] = (ftype, size, length)
-    if type_ in ("f32", "f16") or ne[0] % size or name in ("output.weight", "token_embd.weight"):
-        return name, ne, type_, make
-    std = np.sqrt(np.mean(np.square(gguf.quants.dequantize(
-        np.concatenate([np.frombuffer(part, np.uint8) for part in make()]).reshape(-1, gguf_io.GGML[type_][2]),
-        gguf.GGMLQuantizationType(gguf_io.GGML[type_][0])), dtype=np.float64)))
-    seed = rnd.randrange(2**32)
     return name, ne, ftype, lambda: [random_blocks(np.random.default_rng(seed), ftype, math.prod(ne), std).tobytes()]
+
+
+def spread(name, ne, type_, make):
+    """The root mean square of a tensor's elements."""
+    import exact, gguf_io
+    with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
+        gguf_io.write_gguf(file.name, [], [(name, ne, type_, make)])
+        return float(np.sqrt(np.mean(np.square(exact.dequant(gguf_io.Reader(file.name), name), dtype=np.float64))))
 
 
 # --- models of src/model/testdata/make.py -------------------------------------------------------------------------------
@@ -265,7 +285,7 @@ def write_case(make, rnd, case, ftype, path):
     experts = dict(case.keys).get(f"{case.arch}.expert_count", 0)
     hp = dict(n_layer=case.layers, n_expert=experts, n_head=case.heads, n_head_kv=case.kv_heads,
               tie=all(name != "output.weight" for name, *_ in case.tensors))
-    seed, base, tensors = rnd.randrange(10**6), "iq4_xs" if ftype in BITWISE else ftype, []
+    seed, base, tensors = rnd.randrange(10**6), tool_format(ftype), []
     for pattern, dims, mean, spread in case.tensors:
         for layer in range(case.layers) if "*" in pattern else [0]:
             name, ne = pattern.replace("*", str(layer)), tuple(reversed(dims))
@@ -274,7 +294,7 @@ def write_case(make, rnd, case, ftype, path):
             blocks = functools.partial(quant_blocks.chunks, type_, math.prod(ne), spread / math.sqrt(3),
                                        mean=mean if type_ == "f32" else 0.0)
             tensor = (name, ne, type_, lambda blocks=blocks, name=name: blocks(rng=quant_blocks.make_rng(seed, name)))
-            tensors.append(bitwise(rnd, ftype, hp, *tensor) if ftype in BITWISE else tensor)
+            tensors.append(tensor if ftype == base else in_format(rnd, ftype, *tensor))
     gguf_io.write_gguf(path, keys, tensors)
 
     def reference_logits(ids):
