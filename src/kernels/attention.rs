@@ -374,13 +374,14 @@ mod tests {
             let spans = [Span { rows: 0..rows, position, origin: 0, first_page: 0 }];
             Tasks::new(&spans, 8, 2, threads).pieces.len()
         };
+        let three = 3 * SEGMENT_LEN - 20;
         // Two heads with four queries each.
-        assert_eq!(cut(1, 3000, 2), 6);
+        assert_eq!(cut(1, three, 2), 6);
         assert_eq!(cut(1, SEGMENT_LEN - 1, 2), 0);
         assert_eq!(cut(1, SEGMENT_LEN, 2), 4);
         // One thread, or work for all.
-        assert_eq!(cut(1, 3000, 1), 0);
-        assert_eq!(cut(16, 3000, 2), 0);
-        assert_eq!(cut(16, 3000, 3), 12);
+        assert_eq!(cut(1, three, 1), 0);
+        assert_eq!(cut(16, three, 2), 0);
+        assert_eq!(cut(16, three, 3), 12);
     }
 }

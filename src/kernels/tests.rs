@@ -292,8 +292,8 @@ fn attention(
 #[test]
 fn attention_is_the_same_in_all_tiers_and_however_it_is_cut() {
     if cfg!(miri) {
-        // As small as it can be with the last rows cut in segments.
-        let [whole, cut] = [1028, 1025].map(|at_once| attention(&SCALAR, KvFormat::F16, (2, 4), 1028, at_once, None));
+        // As small as it can be with the last rows cut in segments, which are shorter there.
+        let [whole, cut] = [68, 66].map(|at_once| attention(&SCALAR, KvFormat::F16, (2, 4), 68, at_once, None));
         return assert_eq!(bits(&whole), bits(&cut));
     }
     for format in [KvFormat::F32, KvFormat::F16, KvFormat::Q8_0] {

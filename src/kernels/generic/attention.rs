@@ -10,7 +10,7 @@ use std::ops::Range;
 /// Positions in a chunk: the unit of the cache's layout and of the softmax.
 pub const CHUNK: usize = 64;
 /// Chunks in a segment.
-pub const SEGMENT: usize = 16;
+pub const SEGMENT: usize = if cfg!(miri) { 1 } else { 16 };
 /// Most query rows that the inner loops work on together.
 const fn most_rows<S: Simd>() -> usize {
     match S::REGISTERS {
