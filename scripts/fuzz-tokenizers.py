@@ -438,7 +438,8 @@ def explain(reference, text, flags, theirs, ours):
     """Why the ids are meant to differ, or None."""
     if flags & 2:
         return None
-    added = theirs[flags & 1:]
+    # Without the mark of the beginning, where there is one.
+    added = theirs[bool(flags & 1) and theirs[:1] == ours[:1]:]
     if any(reference.attribute(id) & (UNKNOWN | CONTROL) for id in added):
         return "llama.cpp makes a control token of text that was not to be parsed"
     if any(reference.pieces[id] in MARKS_OF_GPT_OSS for id in added):
