@@ -135,10 +135,15 @@ def tool_format(ftype):
     return "iq4_xs" if ftype in BITWISE or ftype == "mixed" else ftype
 
 
+def block(type_):
+    """A type's number in files, and the elements and bytes of its blocks."""
+    kind = gguf.GGMLQuantizationType[type_.upper()]
+    return kind, *gguf.GGML_QUANT_SIZES[kind]
+
+
 def random_blocks(rng, type_, elements, std):
     """Blocks of random bits with one scale, such that their values have this standard deviation."""
-    kind = gguf.GGMLQuantizationType[type_.upper()]
-    size, length = gguf.GGML_QUANT_SIZES[kind]
+    kind, size, length = block(type_)
     blocks = rng.integers(0, 256, (elements // size, length), dtype=np.uint8)
     if type_ == "tq2_0":  # Its codes of two bits are 0 to 2.
         codes = rng.integers(0, 3, (len(blocks), 64, 4), dtype=np.uint8)
@@ -168,10 +173,8 @@ def in_format(rnd, ftype, name, ne, type_, make):
     if type_ == "f32" or ftype != "mixed" and name in ("output.weight", "token_embd.weight"):
         return name, ne, type_, make
     if ftype == "mixed":
-        fits = lambda type_: ne[0] % gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[type_.upper()]][0] == 0
-        ftype = rnd.choice([new for new in TYPES if fits(new)])
-    kind = gguf.GGMLQuantizationType[ftype.upper()]
-    size, length = gguf.GGML_QUANT_SIZES[kind]
+        ftype = rnd.choice([new for new in TYPES if ne[0] % block(new)[1] == 0])
+    kind, size, length = block(ftype)
     if ne[0] % size:
         return name, ne, type_, make
     std = root_mean_square(name, ne, type_, make)
