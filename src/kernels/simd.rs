@@ -12,6 +12,8 @@ use super::{
 use crate::gguf::TensorType;
 
 /// What multiplies the codes of a super-block of each of 16 rows; lane `r` is row `r`.
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
 pub struct Factors256 {
     /// `[j]`: scales of the 16 columns from 32 j (low word) and of those from 32 j + 16.
     pub scales: [[i32; 16]; 8],

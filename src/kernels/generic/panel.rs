@@ -73,14 +73,13 @@ pub struct Tile32 {
 #[derive(Clone, Copy)]
 pub struct Panel256 {
     codes: [[u8; 64]; 64],
-    /// Per 16 columns (or per 32, then the first eight); as [`Simd::factors`] says where narrow sums meet them.
+    /// Its minima stand beside [`Tile256::sums`].
+    factors: Factors256,
+    /// Per 16 columns (or per 32, then the first eight); as [`Simd::factors`] says where narrow sums meet them. Unused where
+    /// [`scales_are_pairs`].
     pub(super) scales: [[i32; 16]; 16],
-    /// Minima of 32 columns, as pairs of 16-bit numbers beside [`Tile256::sums`].
-    mins: [[i32; 16]; 8],
     /// Minima of 64 columns in formats that have one per 32, beside [`Tile256::sums_32`].
     mins_32: [[i32; 16]; 4],
-    d: [f32; 16],
-    dmin: [f32; 16],
     /// `[i][s]`: `scales[i]` times the step s + 1; only where there are [`MULTIPLES_FROM`] tiles.
     multiples: [[[i32; 16]; STEPS as usize]; 16],
 }
@@ -276,40 +275,41 @@ pub(super) const fn bias<S: Simd, W: Format256>() -> u8 {
     }
 }
 
+/// Where narrow sums meet one scale per 32 columns, the two of a pair are the same, which is what they need.
+const fn scales_are_pairs<S: Simd, W: Format256>() -> bool {
+    W::SCALE_PER_32 && narrow_run_256::<S, W>() > 0
+}
+
 /// All of a panel but its codes.
 #[inline(always)]
 pub(super) unsafe fn unpack_factors<S: Simd, W: Format256>(blocks: [*const u8; 16], panel: &mut Panel256) {
     unsafe {
-        let narrow = const { narrow_run_256::<S, W>() > 0 };
-        let mut factors = Factors256 { scales: [[0; 16]; 8], mins: [[0; 16]; 8], d: [0.0; 16], dmin: [0.0; 16] };
-        S::factors_256::<W>(blocks, &mut factors);
-        let Factors256 { scales, mins, d, dmin } = factors;
-        for j in 0..8 {
-            let pairs = S::iload(scales[j].as_ptr());
-            let [first, second] = if narrow {
-                S::factors(pairs)
-            } else {
-                // The lower word of each lane, and the upper one, as numbers.
-                let zero = S::isplat(0);
-                [S::dot_words(zero, pairs, S::isplat(1)), S::dot_words(zero, pairs, S::isplat(1 << 16))]
-            };
-            if W::SCALE_PER_32 {
-                S::istore(panel.scales[j].as_mut_ptr(), first);
-            } else {
-                S::istore(panel.scales[2 * j].as_mut_ptr(), first);
-                S::istore(panel.scales[2 * j + 1].as_mut_ptr(), second);
-            }
-        }
-        if !W::SIGNED {
-            panel.mins = mins;
-            if W::SCALE_PER_32 {
-                for i in 0..4 {
-                    let (low, high) = (S::iload(mins[2 * i].as_ptr()), S::iload(mins[2 * i + 1].as_ptr()));
-                    S::istore(panel.mins_32[i].as_mut_ptr(), S::blend_words(low, high));
+        S::factors_256::<W>(blocks, &mut panel.factors);
+        let Factors256 { scales, mins, .. } = &panel.factors;
+        if const { !scales_are_pairs::<S, W>() } {
+            for j in 0..8 {
+                let pairs = S::iload(scales[j].as_ptr());
+                let [first, second] = if const { narrow_run_256::<S, W>() > 0 } {
+                    S::factors(pairs)
+                } else {
+                    // The lower word of each lane, and the upper one, as numbers.
+                    let zero = S::isplat(0);
+                    [S::dot_words(zero, pairs, S::isplat(1)), S::dot_words(zero, pairs, S::isplat(1 << 16))]
+                };
+                if W::SCALE_PER_32 {
+                    S::istore(panel.scales[j].as_mut_ptr(), first);
+                } else {
+                    S::istore(panel.scales[2 * j].as_mut_ptr(), first);
+                    S::istore(panel.scales[2 * j + 1].as_mut_ptr(), second);
                 }
             }
         }
-        (panel.d, panel.dmin) = (d, dmin);
+        if !W::SIGNED && W::SCALE_PER_32 {
+            for i in 0..4 {
+                let (low, high) = (S::iload(mins[2 * i].as_ptr()), S::iload(mins[2 * i + 1].as_ptr()));
+                S::istore(panel.mins_32[i].as_mut_ptr(), S::blend_words(low, high));
+            }
+        }
     }
 }
 
@@ -413,13 +413,14 @@ pub(super) unsafe fn finish_256<S: Simd, W: Format256, const T: usize>(
     fresh: bool,
 ) {
     unsafe {
-        let (d, dmin) = (S::load(panel.d.as_ptr()), S::load(panel.dmin.as_ptr()));
+        let Factors256 { mins, d, dmin, .. } = &panel.factors;
+        let (d, dmin) = (S::load(d.as_ptr()), S::load(dmin.as_ptr()));
         let mut lows = [S::isplat(0); T];
         if !W::SIGNED {
             if W::SCALE_PER_32 && a.sums_32_fit != 0 {
                 add_minima::<S, T, 4>(&mut lows, &panel.mins_32, &a.sums_32, from);
             } else {
-                add_minima::<S, T, 8>(&mut lows, &panel.mins, &a.sums, from);
+                add_minima::<S, T, 8>(&mut lows, mins, &a.sums, from);
             }
         }
         for t in 0..T {
@@ -482,7 +483,11 @@ unsafe fn narrow_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
                 for t in 0..T {
                     let step = S::isplat(of(&a.steps[j * words / 8], from + t));
                     for g in 0..G {
-                        let factor = S::word_mul(S::iload(panels[g].scales[j].as_ptr()), step);
+                        let scales = match const { scales_are_pairs::<S, W>() } {
+                            true => &panels[g].factors.scales[j],
+                            false => &panels[g].scales[j],
+                        };
+                        let factor = S::word_mul(S::iload(scales.as_ptr()), step);
                         sums[g][t] = S::narrow_scale(sums[g][t], acc[g][t], factor);
                     }
                 }

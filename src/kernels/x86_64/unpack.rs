@@ -385,9 +385,11 @@ pub unsafe fn by_words<V: Rows, W: Bytewise>(rows: &[*const u8], bias: u8, out: 
     unsafe {
         let bias = V::splat(bias);
         for half in 0..2 {
+            // Twice, so that only what two eighths need has to stay in registers: what is not used is not computed.
             let pieces = half_pieces::<V, W>(rows, half);
             two_eighths::<V, W, 0>(&pieces, half, bias, out);
             two_eighths::<V, W, 1>(&pieces, half, bias, out);
+            let pieces = half_pieces::<V, W>(rows, half);
             two_eighths::<V, W, 2>(&pieces, half, bias, out);
             two_eighths::<V, W, 3>(&pieces, half, bias, out);
         }
