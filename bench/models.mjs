@@ -37,6 +37,11 @@ const FAMILIES = {
       ...set({ n_ctx: 32768, eps: 1e-6, rope_base: 1e6, rope_base_swa: 1e4, swa: 512, swa_pattern: 6, tie: true }),
     ],
   },
+  // As embedding models are often kept.
+  'qwen3-0.6b-f16': {
+    vocabulary: 'ggml-vocab-qwen2.gguf.gz',
+    options: ['--arch', 'qwen3', '--preset', 'qwen3-0.6b', '--ftype', 'f16'],
+  },
   // A billion parameters, of which a token meets a third.
   'moe-1b-q4_k_m': {
     vocabulary: 'ggml-vocab-qwen2.gguf.gz',

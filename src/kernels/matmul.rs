@@ -1,7 +1,8 @@
 //! Phases that multiply: activations are prepared once per input, then weights meet them.
 use super::{
     generic::{
-        float,
+        ahead::prefetch_near,
+        columns, float,
         panel::{self, GROUP_ROWS, LONE_TILE, TILE, Tile32, Tile256},
     },
     norm::Norm,
@@ -113,14 +114,15 @@ pub struct InputBuffer {
     a32: Aligned,
 }
 
-/// Prepared activations: `tokens` rows of `cols` numbers in each of the forms that are needed. With few tokens the
-/// quantised forms are rows of blocks, with many they are tiles.
+/// Prepared activations: `tokens` rows of `cols` numbers in each of the forms that are needed. With few tokens they are
+/// rows, of blocks where the form is quantised; with many they are tiles.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
     tokens: usize,
     cols: usize,
     needs: Needs,
-    tiled: bool,
+    /// Most tokens in a tile, if they are tiled.
+    tile: Option<usize>,
     plain: Shared<'a, f32>,
     rows_256: Shared<'a, Act256>,
     rows_32: Shared<'a, Act32x8>,
@@ -131,57 +133,69 @@ pub struct Inputs<'a> {
 impl Inputs<'_> {
     /// Chunks of the phases that write them: a tile or a row each.
     fn chunks(&self) -> usize {
-        if self.tiled { tile_count(self.tokens) } else { self.tokens }
+        chunks(self.tokens, self.tile)
     }
 
+    /// The tokens of a chunk: all tiles are full or one short of it, as even as can be.
     fn tokens_of(&self, chunk: usize) -> Range<usize> {
-        if self.tiled { tile_tokens(self.tokens, chunk) } else { chunk..chunk + 1 }
+        let chunks = self.chunks();
+        chunk * self.tokens / chunks..(chunk + 1) * self.tokens / chunks
+    }
+
+    /// Writes the tokens of a chunk as plain numbers.
+    fn set_plain(&self, chunk: usize, rows: &[&[f32]]) {
+        let len = if self.tile.is_some() { columns::tile_len(self.cols) } else { self.cols };
+        // SAFETY: these tokens, or this tile, are this chunk's.
+        let out = unsafe { self.plain.write(chunk * len..(chunk + 1) * len) };
+        match self.tile {
+            Some(_) => columns::pack(rows, out),
+            None => out.copy_from_slice(rows[0]),
+        }
+    }
+}
+
+fn chunks(tokens: usize, tile: Option<usize>) -> usize {
+    match tile {
+        // There is room for one more, which is better than another tile.
+        Some(_) if tokens == LONE_TILE => 1,
+        Some(most) => tokens.div_ceil(most),
+        None => tokens,
     }
 }
 
 impl InputBuffer {
     pub fn inputs(&mut self, tier: &Tier, tokens: usize, cols: usize, needs: Needs) -> Inputs<'_> {
-        let from = |panels: &Panels| if needs.wide { panels.wide_from } else { panels.from };
-        let tiled = tier.panels.as_ref().is_some_and(|panels| tokens >= from(panels));
-        self.laid_out(tiled, tokens, cols, needs)
+        let tiles = |panels: &Panels| match needs {
+            Needs { a256: false, a32: false, .. } => (columns::TILED_FROM, columns::TOKENS),
+            Needs { wide: true, .. } => (panels.wide_from, TILE),
+            _ => (panels.from, TILE),
+        };
+        let tiles = tier.panels.as_ref().map(tiles).filter(|&(from, _)| tokens >= from);
+        self.laid_out(tiles.map(|(_, most)| most), tokens, cols, needs)
     }
 
-    /// In rows of blocks, however many tokens there are: what [`Gather`] takes from.
+    /// In rows, however many tokens there are: what [`Gather`] takes from.
     pub fn rows(&mut self, tokens: usize, cols: usize, needs: Needs) -> Inputs<'_> {
-        self.laid_out(false, tokens, cols, needs)
+        self.laid_out(None, tokens, cols, needs)
     }
 
-    fn laid_out(&mut self, tiled: bool, tokens: usize, cols: usize, needs: Needs) -> Inputs<'_> {
+    fn laid_out(&mut self, tile: Option<usize>, tokens: usize, cols: usize, needs: Needs) -> Inputs<'_> {
         let groups = cols.div_ceil(256);
-        let tiles = if tiled { tile_count(tokens) * groups } else { 0 };
-        let rows = if tiled { 0 } else { tokens * groups };
+        let chunks = chunks(tokens, tile);
         let if_needed = |needed: bool, n: usize| if needed { n } else { 0 };
-        let (plain, a256, a32) = (needs.plain, needs.a256, needs.a32);
+        let (a256, a32) = (if_needed(needs.a256, chunks * groups), if_needed(needs.a32, chunks * groups));
         // One buffer serves both layouts of a form: only one of them is in use.
-        let (rows_256, tiles_256) = if tiled {
-            (Shared::new(&mut []), Shared::new(self.a256.get(if_needed(a256, tiles))))
+        let (rows_256, tiles_256, rows_32, tiles_32) = if tile.is_some() {
+            let (tiles_256, tiles_32) = (Shared::new(self.a256.get(a256)), Shared::new(self.a32.get(a32)));
+            (Shared::new(&mut []), tiles_256, Shared::new(&mut []), tiles_32)
         } else {
-            (Shared::new(self.a256.get(if_needed(a256, rows))), Shared::new(&mut []))
+            let (rows_256, rows_32) = (Shared::new(self.a256.get(a256)), Shared::new(self.a32.get(a32)));
+            (rows_256, Shared::new(&mut []), rows_32, Shared::new(&mut []))
         };
-        let (rows_32, tiles_32) = if tiled {
-            (Shared::new(&mut []), Shared::new(self.a32.get(if_needed(a32, tiles))))
-        } else {
-            (Shared::new(self.a32.get(if_needed(a32, rows))), Shared::new(&mut []))
-        };
-        let plain = Shared::new(self.plain.get(if_needed(plain, tokens * cols)));
-        Inputs { tokens, cols, needs, tiled, plain, rows_256, rows_32, tiles_256, tiles_32 }
+        let plain_len = if tile.is_some() { columns::tile_len(cols) } else { cols };
+        let plain = Shared::new(self.plain.get(if_needed(needs.plain, chunks * plain_len)));
+        Inputs { tokens, cols, needs, tile, plain, rows_256, rows_32, tiles_256, tiles_32 }
     }
-}
-
-fn tile_count(tokens: usize) -> usize {
-    // There is room for one more, which is better than another tile.
-    if tokens == LONE_TILE { 1 } else { tokens.div_ceil(TILE) }
-}
-
-/// The tokens of tile `i`: all tiles are full or one short of it, as even as can be.
-fn tile_tokens(tokens: usize, i: usize) -> Range<usize> {
-    let tiles = tile_count(tokens);
-    i * tokens / tiles..(i + 1) * tokens / tiles
 }
 
 /// Phase: norm (if any) and quantise rows of `source`.
@@ -201,7 +215,8 @@ impl Phase for Prepare<'_> {
     }
 
     fn run(&self, chunk: usize, lane: &mut Lane) {
-        let Inputs { cols, needs, tiled, .. } = self.inputs;
+        let Inputs { cols, needs, tile, .. } = self.inputs;
+        let tiled = tile.is_some();
         let groups = cols.div_ceil(256);
         let range = self.inputs.tokens_of(chunk);
         let n = range.len();
@@ -223,8 +238,8 @@ impl Phase for Prepare<'_> {
             normed
         };
         if needs.plain {
-            // SAFETY: these tokens are this chunk's.
-            unsafe { self.inputs.plain.write(all) }.copy_from_slice(normed);
+            let rows: Vec<&[f32]> = normed.chunks(cols).collect();
+            self.inputs.set_plain(chunk, &rows);
         }
         if needs.a256 {
             // SAFETY (both): these tokens, or this tile, are this chunk's; the tier fits the processor.
@@ -275,18 +290,16 @@ impl Phase for Gather<'_> {
     }
 
     fn run(&self, chunk: usize, _: &mut Lane) {
-        let Inputs { cols, needs, tiled, .. } = self.inputs;
+        let Inputs { cols, needs, tile, .. } = self.inputs;
+        let tiled = tile.is_some();
         let groups = cols.div_ceil(256);
-        let tokens = self.inputs.tokens_of(chunk);
-        let rows = &self.rows[tokens.clone()];
+        let rows = &self.rows[self.inputs.tokens_of(chunk)];
         // SAFETY (of all): the phase before wrote what is read here, and these tokens, or this tile, are this chunk's; the
         // tier fits the processor.
         if needs.plain {
-            let out = unsafe { self.inputs.plain.write(tokens.start * cols..tokens.end * cols) };
-            for (out, &row) in out.chunks_mut(cols).zip(rows) {
-                let row = row as usize;
-                out.copy_from_slice(unsafe { self.from.plain.read(row * cols..(row + 1) * cols) });
-            }
+            let at = |row: u32| row as usize * cols..(row as usize + 1) * cols;
+            let rows: Vec<&[f32]> = rows.iter().map(|&row| unsafe { self.from.plain.read(at(row)) }).collect();
+            self.inputs.set_plain(chunk, &rows);
         }
         let at = |row: u32| row as usize * groups..(row as usize + 1) * groups;
         let chunk = chunk * groups..(chunk + 1) * groups;
@@ -334,14 +347,6 @@ pub struct Part<'a> {
     pub add: bool,
 }
 
-impl Part<'_> {
-    /// Are the inputs tiles, and is a matrix of this part one that is multiplied with them?
-    fn meets_tiles(&self, inputs: &Inputs) -> bool {
-        let gate = self.gate.is_some_and(|gate| gate.weight.activation() != Activation::F32);
-        inputs.tiled && (gate || self.weight.activation() != Activation::F32)
-    }
-}
-
 /// Phase: `out = weight · inputs` for every part; the parts' outputs do not overlap.
 pub struct Matmul<'a> {
     tier: &'static Tier,
@@ -367,7 +372,7 @@ impl<'a> Matmul<'a> {
                 );
                 assert!(part.bias.is_none_or(|b| b.len() == part.weight.rows));
                 let plain = part.weight.activation() == Activation::F32;
-                let rows = if part.meets_tiles(&inputs) {
+                let rows = if inputs.tile.is_some() {
                     GROUP_ROWS
                 } else if plain && inputs.tokens > float::TOKENS {
                     float::ROWS
@@ -413,54 +418,49 @@ impl<'a> Matmul<'a> {
 
     /// `weight[rows] · tokens of some tiles` into `out[tile][token][GROUP_ROWS]`.
     fn many(&self, weight: &Weight, rows: Range<usize>, tiles: Range<usize>, scratch: &mut Aligned, out: &mut [f32]) {
-        let (row_bytes, tokens) = (weight.row_bytes(), self.inputs.tokens);
-        let groups = self.inputs.cols.div_ceil(256);
+        let (row_bytes, cols) = (weight.row_bytes(), self.inputs.cols);
         assert!(out.len() >= tiles.len() * LONE_TILE * GROUP_ROWS);
         let data = &weight.data[rows.start * row_bytes..rows.end * row_bytes];
         // Rows beyond the last repeat it; what they give is not used.
         let pointers = std::array::from_fn(|r| data[r.min(rows.len() - 1) * row_bytes..].as_ptr());
-        let scratch = scratch.get::<u8>(panel::PANEL_BYTES).as_mut_ptr();
-        let blocks = self.inputs.cols / weight.ty.block_len();
+        let blocks = cols / weight.ty.block_len();
         let kernels = self.tier.panels.as_ref().expect("inputs are tiled only then");
-        // SAFETY: as in `few`; every tile has `groups` blocks.
+        let out = out.as_mut_ptr();
+        // SAFETY: as in `few`.
         unsafe {
-            if weight.activation() == Activation::A256 {
-                let all = self.inputs.tiles_256.read(0..tile_count(tokens) * groups);
-                let list: Vec<_> = tiles.map(|i| (all[i * groups..].as_ptr(), tile_tokens(tokens, i).len())).collect();
-                (kernels.group_256)(weight.ty, &pointers, blocks, &list, scratch, out.as_mut_ptr());
-            } else {
-                let all = self.inputs.tiles_32.read(0..tile_count(tokens) * groups);
-                let list: Vec<_> = tiles.map(|i| (all[i * groups..].as_ptr(), tile_tokens(tokens, i).len())).collect();
-                (kernels.group_32)(weight.ty, &pointers, blocks, &list, scratch, out.as_mut_ptr());
+            match weight.activation() {
+                Activation::F32 => {
+                    let list = self.tiles(self.inputs.plain, columns::tile_len(cols), tiles);
+                    let scratch = scratch.get::<f32>(columns::scratch_len(cols, list.len())).as_mut_ptr();
+                    (kernels.group_float)(weight.ty, &pointers, cols, &list, scratch, out);
+                }
+                Activation::A256 => {
+                    let list = self.tiles(self.inputs.tiles_256, cols.div_ceil(256), tiles);
+                    let scratch = scratch.get::<u8>(panel::PANEL_BYTES).as_mut_ptr();
+                    (kernels.group_256)(weight.ty, &pointers, blocks, &list, scratch, out);
+                }
+                Activation::A32 => {
+                    let list = self.tiles(self.inputs.tiles_32, cols.div_ceil(256), tiles);
+                    let scratch = scratch.get::<u8>(panel::PANEL_BYTES).as_mut_ptr();
+                    (kernels.group_32)(weight.ty, &pointers, blocks, &list, scratch, out);
+                }
             }
         }
     }
 
-    /// As [`Matmul::many`], also for a weight of plain numbers (beside one that is not).
-    fn many_of_any(
+    /// Where some tiles of `len` elements each begin, and how many tokens they have.
+    ///
+    /// # Safety
+    /// The phase before wrote them, and they are only read now.
+    unsafe fn tiles<T: bytemuck::Pod>(
         &self,
-        weight: &Weight,
-        rows: Range<usize>,
+        all: Shared<T>,
+        len: usize,
         tiles: Range<usize>,
-        scratch: &mut Aligned,
-        out: &mut [f32],
-    ) {
-        if weight.activation() != Activation::F32 {
-            return self.many(weight, rows, tiles, scratch, out);
-        }
-        let (cols, row_bytes) = (self.inputs.cols, weight.row_bytes());
-        let data = weight.data[rows.start * row_bytes..rows.end * row_bytes].as_ptr();
-        let scratch = scratch.get::<f32>(float::scratch_len(cols)).as_mut_ptr();
-        for (i, tile) in tiles.enumerate() {
-            let tokens = tile_tokens(self.inputs.tokens, tile);
-            let out = &mut out[i * TILE * GROUP_ROWS..][..tokens.len() * GROUP_ROWS];
-            // SAFETY: as in `few`; `out` has a row of GROUP_ROWS for each token of the tile.
-            unsafe {
-                let x = self.inputs.plain.read(tokens.start * cols..tokens.end * cols).as_ptr();
-                let (n, out) = (rows.len(), out.as_mut_ptr());
-                (self.tier.rows_float)(weight.ty, data, n, cols, x, tokens.len(), scratch, out, GROUP_ROWS);
-            }
-        }
+    ) -> Vec<(*const T, usize)> {
+        // SAFETY: the caller's promise.
+        let all = unsafe { all.read(0..self.inputs.chunks() * len) };
+        tiles.map(|i| (all[i * len..].as_ptr(), self.inputs.tokens_of(i).len())).collect()
     }
 
     /// Asks for the memory where `n` results of a token will be written.
@@ -468,16 +468,7 @@ impl<'a> Matmul<'a> {
         let at = token * part.stride + first;
         // SAFETY: rows `first..` of this part belong to this chunk.
         let out = unsafe { part.out.write(at..at + n) };
-        for line in out.chunks(16) {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: a prefetch changes nothing that the program sees.
-            unsafe {
-                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-                _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            let _ = line;
-        }
+        out.chunks(16).for_each(|line| prefetch_near(line.as_ptr()));
     }
 
     /// Writes the results of one token: `y` are rows `first..` of the part.
@@ -507,8 +498,8 @@ impl<'a> Matmul<'a> {
     }
 }
 
-/// Tiles that are computed together, so that their activations stay in the second-level cache. Two times as many hold a
-/// prompt of 512.
+/// Full tiles that are computed together, so that their activations stay in the second-level cache. Two times as many
+/// hold a prompt of 512.
 pub const TILES_TOGETHER: usize = 37;
 
 /// By how many tokens memory is asked for before results are written to it. Those of one token lie a row away from those of
@@ -531,17 +522,18 @@ impl Phase for Matmul<'_> {
         let first = (chunk - before) * size;
         let rows = first..(first + size).min(part.weight.rows);
         let (n, tokens) = (rows.len(), self.inputs.tokens);
-        if part.meets_tiles(&self.inputs) {
-            let len = TILES_TOGETHER * LONE_TILE * GROUP_ROWS;
+        if let Some(most) = self.inputs.tile {
+            let (together, all) = ((TILES_TOGETHER * TILE).div_ceil(most), self.inputs.chunks());
+            let len = together * LONE_TILE * GROUP_ROWS;
             let (ys, gates) = lane.partial.get::<f32>(2 * len).split_at_mut(len);
-            for start in (0..tile_count(tokens)).step_by(TILES_TOGETHER) {
-                let tiles = start..tile_count(tokens).min(start + TILES_TOGETHER);
-                self.many_of_any(&part.weight, rows.clone(), tiles.clone(), &mut lane.panel, ys);
+            for start in (0..all).step_by(together) {
+                let tiles = start..all.min(start + together);
+                self.many(&part.weight, rows.clone(), tiles.clone(), &mut lane.panel, ys);
                 if let Some(gate) = &part.gate {
-                    self.many_of_any(&gate.weight, rows.clone(), tiles.clone(), &mut lane.panel, gates);
+                    self.many(&gate.weight, rows.clone(), tiles.clone(), &mut lane.panel, gates);
                 }
                 for (i, tile) in tiles.enumerate() {
-                    for (t, token) in tile_tokens(tokens, tile).enumerate() {
+                    for (t, token) in self.inputs.tokens_of(tile).enumerate() {
                         self.prefetch(part, (token + WRITE_AHEAD).min(tokens - 1), first, n);
                         let at = (i * TILE + t) * GROUP_ROWS;
                         let gate = part.gate.map(|_| &mut gates[at..at + n]);

@@ -7,7 +7,7 @@
 
 use super::{
     formats::{Format32, Format256},
-    generic::panel::TILE,
+    generic::{float::Plain, panel::TILE},
 };
 use crate::gguf::TensorType;
 
@@ -141,6 +141,20 @@ pub trait Simd: Copy + 'static {
     }
     /// `out[i]` gets word `i` of each of the 16 rows: a 16 × 16 transposition of 32-bit words.
     unsafe fn transpose(rows: [*const u8; 16], out: *mut [u8; 64]);
+    /// `out[k * stride + r]` = number `k` of row `r`, of sixteen.
+    #[inline(always)]
+    unsafe fn turn<P: Plain>(rows: [*const u8; 16], out: *mut f32, stride: usize) {
+        let (mut wide, mut columns) = ([[0.0f32; 16]; 16], [[0u8; 64]; 16]);
+        unsafe {
+            for r in 0..16 {
+                Self::store(wide[r].as_mut_ptr(), P::load::<Self>(rows[r]));
+            }
+            Self::transpose(wide.each_ref().map(|row| row.as_ptr().cast()), columns.as_mut_ptr());
+            for (k, column) in columns.iter().enumerate() {
+                Self::store(out.add(k * stride), Self::load(column.as_ptr().cast()));
+            }
+        }
+    }
 
     /// The codes of a super-block of each of 16 rows, `bias` added: `out[k]`, of 64, gets columns 4 k .. 4 k + 4.
     unsafe fn codes_256<W: Format256>(blocks: [*const u8; 16], bias: u8, out: *mut [u8; 64]) {

@@ -132,7 +132,7 @@ proptest! {
         gate_type in prop::sample::select(vec![TensorType::Q4_K, TensorType::Q8_0, TensorType::F32]),
         glu in prop::sample::select(vec![Glu::Silu, Glu::Gelu, Glu::Oai]),
         kind in prop::sample::select(vec![NormKind::Rms, NormKind::Layer]),
-        tokens in 1usize..12,
+        tokens in prop_oneof![1usize..12, 36usize..47],
         swapped in any::<bool>(),
         (gate, up) in (ordinary_row(TensorType::Q4_K, 33), ordinary_row(TensorType::Q6_K, 33)),
         seed in activations(12 * 256),
@@ -151,10 +151,38 @@ proptest! {
         let numbers = [0.5f32; 256];
         let norm = Some(Norm { kind, weight: &numbers, bias: &numbers, eps: 1e-5 });
         let gate = Some(Gate { weight: gate, bias: Some(&numbers[..33]), glu });
-        let x = &seed[..tokens * 256];
-        let expected = bits(&multiply(&SCALAR, &one, up, gate, norm, x));
+        let x: Vec<f32> = seed.into_iter().cycle().take(tokens * 256).collect();
+        let expected = bits(&multiply(&SCALAR, &one, up, gate, norm, &x));
         for tier in available() {
-            prop_assert_eq!(&bits(&multiply(tier, &one, up, gate, norm, x)), &expected, "{}", tier.name);
+            prop_assert_eq!(&bits(&multiply(tier, &one, up, gate, norm, &x)), &expected, "{}", tier.name);
+        }
+    }
+
+    /// What experts see of the rows that chose them.
+    #[test]
+    fn gathered_products_are_those_of_their_rows(
+        (ty, weights) in prop::sample::select(vec![TensorType::Q4_K, TensorType::Q8_0, TensorType::F16])
+            .prop_flat_map(|ty| (Just(ty), ordinary_row(ty, 33 * 256 / ty.block_len()))),
+        tokens in prop::sample::select(vec![1usize, 5, 8, 20, 40]),
+        seed in activations(20 * 256),
+    ) {
+        let team = Team::new(2);
+        let weight = Weight::new(ty, &weights, 33, 256);
+        let chosen: Vec<u32> = (0..tokens as u32).map(|t| t * 7 % 20).collect();
+        let mut x = seed.clone();
+        let picked: Vec<f32> = chosen.iter().flat_map(|&t| &seed[t as usize * 256..][..256]).copied().collect();
+        let expected = bits(&multiply(&SCALAR, &team, weight, None, None, &picked));
+        for tier in available() {
+            let (mut all, mut group, mut out) =
+                (InputBuffer::default(), InputBuffer::default(), vec![1.0; tokens * 33]);
+            let (from, inputs) =
+                (all.rows(20, 256, weight.needs()), group.inputs(tier, tokens, 256, weight.needs()));
+            let prepare = Prepare { tier, source: Shared::new(&mut x), rows: None, norm: None, inputs: from };
+            let gather = Gather { tier, from, rows: &chosen, inputs };
+            let out_rows = Shared::new(&mut out);
+            let part = Part { weight, gate: None, bias: None, gelu: false, out: out_rows, stride: 33, add: true };
+            team.run(&[&prepare as &dyn Phase, &gather, &Matmul::new(tier, inputs, vec![part])]).unwrap();
+            prop_assert_eq!(&bits(&out), &expected, "{} {:?}", tier.name, ty);
         }
     }
 

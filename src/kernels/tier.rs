@@ -54,7 +54,7 @@ pub struct Tier {
 type LayerNorm = unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32]);
 type RowsFloat = unsafe fn(TensorType, *const u8, usize, usize, *const f32, usize, *mut f32, *mut f32, usize);
 
-/// [`super::generic::panel::group_256`] and `group_32`.
+/// [`super::generic::panel::group_256`] and `group_32`, and [`super::generic::columns::group`].
 pub struct Panels {
     /// [`Simd::TILED_FROM`](super::simd::Simd::TILED_FROM).
     pub from: usize,
@@ -62,12 +62,14 @@ pub struct Panels {
     pub wide_from: usize,
     pub group_256: Group<Tile256>,
     pub group_32: Group<Tile32>,
+    pub group_float: GroupFloat,
     /// [`super::generic::panel::pack_256`].
     pub pack_256: unsafe fn(&[&[Act256]], &mut [Tile256]),
     /// [`super::generic::panel::pack_32`].
     pub pack_32: unsafe fn(&[&[Act32x8]], &mut [Tile32]),
 }
 
+type GroupFloat = unsafe fn(TensorType, &[*const u8; GROUP_ROWS], usize, &[(*const f32, usize)], *mut f32, *mut f32);
 type Group<T> = unsafe fn(TensorType, &[*const u8; GROUP_ROWS], usize, &[(*const T, usize)], *mut u8, *mut f32);
 
 /// The tier this process uses: [`requested`], or the best one if that is not available.
@@ -113,7 +115,7 @@ macro_rules! generic_tier {
         #[allow(unused_imports)] // what the module imports itself
         use $crate::kernels::{
             formats::{Format32, Format256, with_class_256, with_format_32, with_format_256, with_vector_format},
-            generic::lone,
+            generic::{columns, lone},
             simd::Simd,
         };
         let (rows_256, rows_32) = $rows;
@@ -172,6 +174,11 @@ macro_rules! generic_tier {
                 unsafe { panel::group_32::<$Machine, W>(rows, blocks, tiles, scratch, out) }
             }
             with_format_32!(ty, W => unsafe { group::<W>(rows, blocks, tiles, scratch, out) })
+        }
+        $(#[target_feature(enable = $feature)])+
+        unsafe fn group_float(ty: TensorType, rows: &[*const u8; panel::GROUP_ROWS], cols: usize,
+            tiles: &[(*const f32, usize)], scratch: *mut f32, out: *mut f32) {
+            unsafe { columns::group::<$Machine>(ty, rows, cols, tiles, scratch, out) }
         }
         $(#[target_feature(enable = $feature)])+
         unsafe fn pack_256(rows: &[&[Act256]], out: &mut [panel::Tile256]) {
@@ -245,6 +252,7 @@ macro_rules! generic_tier {
                 wide_from: <$Machine as $crate::kernels::simd::Simd>::WIDE_TILED_FROM,
                 group_256,
                 group_32,
+                group_float,
                 pack_256,
                 pack_32,
             }),

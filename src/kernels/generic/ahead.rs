@@ -1,5 +1,18 @@
 use crate::kernels::simd::Simd;
 
+/// Asks for a line of memory, at any address, that comes next: into the first-level cache.
+#[inline(always)]
+pub fn prefetch_near(p: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that the program sees, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 /// Memory that is asked for before it is needed. All at once, it would keep waiting what is needed now; so a few lines are,
 /// in runs of `LINES`, between other work.
 #[derive(Clone, Copy)]

@@ -1,4 +1,5 @@
-//! Matrices of plain numbers, or of blocks that become such: dot products in sixteen lanes (see `scalar.rs`).
+//! Matrices of plain numbers, or of blocks that become such, times a few tokens: dot products in sixteen lanes (see
+//! `scalar.rs`).
 use crate::{
     gguf::TensorType,
     kernels::{formats::with_count, simd::Simd},
@@ -14,14 +15,14 @@ pub const TOKENS: usize = 6;
 const COLUMNS: usize = 1024;
 
 /// How numbers are stored.
-trait Plain: Copy {
+pub trait Plain: Copy {
     const BYTES: usize;
     unsafe fn load<S: Simd>(p: *const u8) -> S::F;
     unsafe fn one(p: *const u8) -> f32;
 }
 
 #[derive(Clone, Copy)]
-struct F32;
+pub struct F32;
 impl Plain for F32 {
     const BYTES: usize = 4;
     #[inline(always)]
@@ -35,7 +36,7 @@ impl Plain for F32 {
 }
 
 #[derive(Clone, Copy)]
-struct F16;
+pub struct F16;
 impl Plain for F16 {
     const BYTES: usize = 2;
     #[inline(always)]
@@ -49,7 +50,7 @@ impl Plain for F16 {
 }
 
 #[derive(Clone, Copy)]
-struct Bf16;
+pub struct Bf16;
 impl Plain for Bf16 {
     const BYTES: usize = 2;
     #[inline(always)]
@@ -101,8 +102,8 @@ pub unsafe fn rows<S: Simd>(
             let tokens = Tokens { x, count: tokens, out: out.add(first), stride };
             match ty {
                 TensorType::F32 => Matrix::<F32>::of(data, cols).times::<S>(n, tokens),
-                TensorType::F16 => Matrix::<F16>::of(data, cols).widened_times::<S>(n, tokens, scratch),
-                TensorType::BF16 => Matrix::<Bf16>::of(data, cols).widened_times::<S>(n, tokens, scratch),
+                TensorType::F16 => Matrix::<F16>::of(data, cols).times::<S>(n, tokens),
+                TensorType::BF16 => Matrix::<Bf16>::of(data, cols).times::<S>(n, tokens),
                 _ => {
                     let bytes = std::slice::from_raw_parts(data, n * row_bytes);
                     crate::quant::for_each_weight(ty, bytes, |i, weight| *scratch.add(i) = weight);
@@ -126,31 +127,6 @@ impl<P: Plain> Matrix<P> {
     #[inline(always)]
     unsafe fn at(&self, row: usize, column: usize) -> *const u8 {
         unsafe { self.data.add((row * self.cols + column) * P::BYTES) }
-    }
-
-    /// [`Matrix::times`], by way of wide numbers where there are many tokens: then they are widened once.
-    #[inline(always)]
-    unsafe fn widened_times<S: Simd>(self, rows: usize, tokens: Tokens, scratch: *mut f32) {
-        unsafe {
-            if tokens.count <= TOKENS {
-                return self.times::<S>(rows, tokens);
-            }
-            self.widen::<S>(rows, scratch);
-            Matrix::<F32>::of(scratch.cast(), self.cols).times::<S>(rows, tokens);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn widen<S: Simd>(self, rows: usize, out: *mut f32) {
-        unsafe {
-            let (n, whole) = (rows * self.cols, rows * self.cols / 16 * 16);
-            for i in (0..whole).step_by(16) {
-                S::store(out.add(i), P::load::<S>(self.at(0, i)));
-            }
-            for i in whole..n {
-                *out.add(i) = P::one(self.at(0, i));
-            }
-        }
     }
 
     /// Up to [`ROWS`] rows.

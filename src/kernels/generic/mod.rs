@@ -7,9 +7,10 @@
 //! valid for what their documentation says is read or written.
 #![allow(clippy::missing_safety_doc, clippy::too_many_arguments, clippy::needless_range_loop)]
 
-mod ahead;
+pub mod ahead;
 pub mod attention;
 pub mod batch;
+pub mod columns;
 pub mod float;
 pub mod lone;
 pub mod panel;

@@ -2,7 +2,7 @@
 use super::unpack;
 use crate::kernels::{
     formats::{Format32, Format256, with_format_32, with_vector_format},
-    generic::panel::TILE,
+    generic::{float::Plain, panel::TILE},
     simd::{Factors256, Simd, expanded},
 };
 use std::{
@@ -404,6 +404,24 @@ impl<D: Dot> Simd for Ymm<D> {
                 let words = unpack::eight_words::<__m256i>(&rows[8 * i..], 32 * j);
                 for (word, v) in words.into_iter().enumerate() {
                     _mm256_storeu_si256(out.add(8 * j + word).cast::<__m256i>().add(i), v);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn turn<P: Plain>(rows: [*const u8; 16], out: *mut f32, stride: usize) {
+        unsafe {
+            for i in [0, 8] {
+                let mut halves = [[_mm256_setzero_si256(); 8]; 2];
+                for r in 0..8 {
+                    let [first, last] = P::load::<Self>(rows[i + r]);
+                    (halves[0][r], halves[1][r]) = (_mm256_castps_si256(first), _mm256_castps_si256(last));
+                }
+                for (j, half) in halves.into_iter().enumerate() {
+                    for (k, column) in unpack::transposed(half).into_iter().enumerate() {
+                        _mm256_storeu_si256(out.add((8 * j + k) * stride + i).cast(), column);
+                    }
                 }
             }
         }

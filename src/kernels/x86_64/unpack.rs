@@ -557,7 +557,7 @@ pub unsafe fn eight_words<V: Rows>(rows: &[*const u8], at: usize) -> [V; 8] {
 
 /// Transposes 8 × 8 words of 32 bits: pairs, then quads, then 128-bit lanes.
 #[inline(always)]
-unsafe fn transposed(mut v: [__m256i; 8]) -> [__m256i; 8] {
+pub unsafe fn transposed(mut v: [__m256i; 8]) -> [__m256i; 8] {
     unsafe {
         let mut t = [_mm256_setzero_si256(); 8];
         for i in 0..4 {
