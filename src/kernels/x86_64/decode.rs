@@ -44,3 +44,24 @@ macro_rules! by_four_rows {
     }};
 }
 pub(super) use by_four_rows;
+
+/// The same with four rows that lie a quarter of all apart, so that four runs of memory are read at a time, and groups of up
+/// to [`TILE`](crate::kernels::TILE) tokens.
+///
+/// On Zen 3, one thread reads four runs 1.5 times as fast as one if it does nothing else, as the processor's own prefetcher
+/// works on each; and kernels that ask for each of them a little earlier are up to 1.16 times as fast as with one run.
+macro_rules! by_quarters {
+    ($weights:expr, $row_bytes:expr, $rows:expr, $tokens:expr, $out:expr, $stride:expr,
+     |$w:ident, $apart:ident, $group:ident, $o:ident| $kernel:expr) => {{
+        let $apart = $rows / ROWS;
+        for (batch, $group) in $tokens.chunks(TILE).enumerate() {
+            let out = $out.add(batch * TILE * $stride);
+            for r in 0..$apart {
+                let ($w, $o) = ($weights.add(r * $row_bytes), out.add(r));
+                $kernel
+            }
+        }
+        $apart * ROWS
+    }};
+}
+pub(super) use by_quarters;

@@ -1,11 +1,12 @@
-//! Matrix times a few tokens on AVX2: four rows at a time, straight from the file's layout.
+//! Matrix times a few tokens on AVX2: four rows at a time, straight from the file's layout. They lie `apart` rows from each
+//! other, and so do their results.
 //!
 //! # Safety
 //! As in `generic/`: the features are enabled where this is inlined, and pointers are valid for what is read or written.
 #![allow(clippy::missing_safety_doc, clippy::needless_range_loop)]
 use super::{
     blocks::{Block32, Block256, halves},
-    decode::{ROWS, lead, prefetch},
+    decode::{ROWS, prefetch},
 };
 use crate::{
     kernels::generic::panel::TILE,
@@ -21,6 +22,21 @@ unsafe fn sum_each(v: [__m256i; 4]) -> __m128i {
         let b = _mm256_add_epi32(_mm256_unpacklo_epi32(v[2], v[3]), _mm256_unpackhi_epi32(v[2], v[3]));
         let c = _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
         _mm_add_epi32(_mm256_castsi256_si128(c), _mm256_extracti128_si256::<1>(c))
+    }
+}
+
+/// By how many bytes reads are asked for early (measured on Zen 3: from 256 to 1024 within 5 %).
+const AHEAD: usize = 512;
+
+/// `out[r * apart]` = lane `r`.
+#[inline(always)]
+unsafe fn store_apart(y: __m128, out: *mut f32, apart: usize) {
+    unsafe {
+        let mut lanes = [0.0; ROWS];
+        _mm_storeu_ps(lanes.as_mut_ptr(), y);
+        for (r, lane) in lanes.into_iter().enumerate() {
+            *out.add(r * apart) = lane;
+        }
     }
 }
 
@@ -61,24 +77,25 @@ unsafe fn vpshufb(words: __m256i, indices: __m256i) -> __m256i {
     out
 }
 
-/// `out[t * stride + r]` for rows 0..4 of super-blocks of 256, and up to [`TILE`] tokens.
+/// `out[t * stride + r * apart]` for rows `r * apart` of super-blocks of 256, four of them, and up to [`TILE`] tokens.
 #[inline(always)]
 pub unsafe fn rows_256<W: Block256>(
     weights: *const u8,
     row_bytes: usize,
+    apart: usize,
     tokens: &[*const Act256],
     out: *mut f32,
     stride: usize,
 ) {
     unsafe {
         let mut y = [_mm_setzero_ps(); TILE];
-        let ahead = weights.wrapping_add(lead(row_bytes));
         for b in 0..row_bytes / W::BYTES {
             let mut p = [weights; ROWS];
             let (mut scales, mut mins) = ([_mm256_setzero_si256(); ROWS], [_mm256_setzero_si256(); ROWS]);
-            prefetch(ahead, b, ROWS * W::BYTES);
             for r in 0..ROWS {
-                p[r] = weights.add(r * row_bytes + b * W::BYTES);
+                let row = weights.add(r * apart * row_bytes);
+                p[r] = row.add(b * W::BYTES);
+                prefetch(row.wrapping_add(AHEAD), b, W::BYTES);
             }
             for r in [0, 2] {
                 let pair = W::scales([p[r], p[r + 1]]);
@@ -114,7 +131,7 @@ pub unsafe fn rows_256<W: Block256>(
             }
         }
         for t in 0..tokens.len() {
-            _mm_storeu_ps(out.add(t * stride), y[t]);
+            store_apart(y[t], out.add(t * stride), apart);
         }
     }
 }
@@ -244,17 +261,21 @@ unsafe fn dots<W: Block32>(codes: [__m256i; ROWS], q: *const i8) -> __m128i {
 pub unsafe fn rows_32<W: Block32>(
     weights: *const u8,
     row_bytes: usize,
+    apart: usize,
     tokens: &[*const Act32x8],
     out: *mut f32,
     stride: usize,
 ) {
     unsafe {
         let mut y = [_mm_setzero_ps(); TILE];
-        let ahead = weights.wrapping_add(lead(row_bytes));
         for b in 0..row_bytes / W::BYTES {
-            let p: [*const u8; ROWS] = std::array::from_fn(|r| weights.add(r * row_bytes + b * W::BYTES));
+            let mut p = [weights; ROWS];
+            for r in 0..ROWS {
+                let row = weights.add(r * apart * row_bytes);
+                p[r] = row.add(b * W::BYTES);
+                prefetch(row.wrapping_add(AHEAD), b, W::BYTES);
+            }
             let (g, j) = (b / 8, b % 8);
-            prefetch(ahead, b, ROWS * W::BYTES);
             let mut codes = [_mm256_setzero_si256(); ROWS];
             if const { in_words::<W>() } {
                 [codes[0], codes[1]] = W::two_rows([p[0], p[2]]);
@@ -280,7 +301,7 @@ pub unsafe fn rows_32<W: Block32>(
             }
         }
         for t in 0..tokens.len() {
-            _mm_storeu_ps(out.add(t * stride), y[t]);
+            store_apart(y[t], out.add(t * stride), apart);
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::{
 };
 use avx2::{Avx2, Avx2Vnni};
 use avx512::Avx512;
-use decode::{ROWS, by_four_rows};
+use decode::{ROWS, by_four_rows, by_quarters};
 
 /// All of them, best first.
 pub static TIERS: [&Tier; 4] = [&AVX512_VNNI, &AVX512, &AVX2_VNNI, &AVX2];
@@ -122,7 +122,7 @@ unsafe fn avx512_rows_32(
     }
 }
 
-/// As [`batch::rows_256`], four rows at a time.
+/// As [`batch::rows_256`], four rows at a time, one of each quarter.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn avx2_rows_256(
     ty: TensorType,
@@ -135,8 +135,8 @@ unsafe fn avx2_rows_256(
 ) {
     // SAFETY: the caller's promise is the kernel's.
     with_vector_format!(ty, W => unsafe {
-        let done = by_four_rows!(TILE, weights, row_bytes, rows, tokens, out, stride, |w, group, o| {
-            decode_avx2::rows_256::<W>(w, row_bytes, group, o, stride)
+        let done = by_quarters!(weights, row_bytes, rows, tokens, out, stride, |w, apart, group, o| {
+            decode_avx2::rows_256::<W>(w, row_bytes, apart, group, o, stride)
         });
         let (weights, out) = (weights.add(done * row_bytes), out.add(done));
         batch::rest_256::<Avx2, W>(weights, row_bytes, rows - done, tokens, out, stride)
@@ -145,7 +145,7 @@ unsafe fn avx2_rows_256(
     }))
 }
 
-/// As [`batch::rows_32`], four rows at a time.
+/// As [`batch::rows_32`], four rows at a time, one of each quarter.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn avx2_rows_32(
     ty: TensorType,
@@ -158,8 +158,8 @@ unsafe fn avx2_rows_32(
 ) {
     // SAFETY: the caller's promise is the kernel's.
     with_format_32!(ty, W => unsafe {
-        let done = by_four_rows!(TILE, weights, row_bytes, rows, tokens, out, stride, |w, group, o| {
-            decode_avx2::rows_32::<W>(w, row_bytes, group, o, stride)
+        let done = by_quarters!(weights, row_bytes, rows, tokens, out, stride, |w, apart, group, o| {
+            decode_avx2::rows_32::<W>(w, row_bytes, apart, group, o, stride)
         });
         let (weights, out) = (weights.add(done * row_bytes), out.add(done));
         batch::rest_32::<Avx2, W>(weights, row_bytes, rows - done, tokens, out, stride)
