@@ -356,13 +356,17 @@ pub struct Matmul<'a> {
     plan: Vec<(usize, usize)>,
 }
 
-/// Bytes of weights in a chunk when there are few tokens: large enough that handing it out costs nothing, small enough
-/// that no core waits long for another.
-const CHUNK_BYTES: usize = 96 << 10;
+/// Bytes of weights in a chunk when there are few tokens: many enough that memory is read in long runs, few enough that no
+/// core waits long for another. Small matrices make small chunks, so that there are some for all cores.
+const FEWEST_BYTES: usize = 96 << 10;
+const MOST_BYTES: usize = 192 << 10;
+const CHUNKS: usize = 16;
 
 impl<'a> Matmul<'a> {
     pub fn new(tier: &'static Tier, inputs: Inputs<'a>, parts: Vec<Part<'a>>) -> Self {
         let mut chunks = 0;
+        let bytes: usize = parts.iter().map(|part| part.weight.data.len()).sum();
+        let chunk_bytes = (bytes / CHUNKS).clamp(FEWEST_BYTES, MOST_BYTES);
         let plan = parts
             .iter()
             .map(|part| {
@@ -377,7 +381,7 @@ impl<'a> Matmul<'a> {
                 } else if plain && inputs.tokens > float::TOKENS {
                     float::ROWS
                 } else {
-                    (CHUNK_BYTES / part.weight.row_bytes()).clamp(4, 256).next_multiple_of(4)
+                    (chunk_bytes / part.weight.row_bytes()).clamp(4, 512).next_multiple_of(4)
                 };
                 chunks += part.weight.rows.div_ceil(rows);
                 (rows, chunks)

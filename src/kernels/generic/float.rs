@@ -1,5 +1,6 @@
 //! Matrices of plain numbers, or of blocks that become such, times a few tokens: dot products in sixteen lanes (see
 //! `scalar.rs`).
+use super::ahead::prefetch_near;
 use crate::{
     gguf::TensorType,
     kernels::{formats::with_count, simd::Simd},
@@ -11,6 +12,11 @@ use std::marker::PhantomData;
 pub const ROWS: usize = 16;
 /// Tokens that the inner loop keeps in registers, at most.
 pub const TOKENS: usize = 6;
+/// From how many places rows are read at a time for the tokens of one tile. On AVX2: with AVX-512, asking for the next rows
+/// was as fast as memory, and this is not measured there.
+const RUNS: usize = 4;
+/// By how many bytes they are asked for early.
+const AHEAD: usize = 512;
 /// Columns of these rows and tokens that fit the first-level cache.
 const COLUMNS: usize = 1024;
 
@@ -68,6 +74,8 @@ impl Plain for Bf16 {
 struct Matrix<P> {
     data: *const u8,
     cols: usize,
+    /// How many rows further the next one lies, in the file and in the results.
+    apart: usize,
     stored: PhantomData<P>,
 }
 
@@ -96,19 +104,40 @@ pub unsafe fn rows<S: Simd>(
 ) {
     unsafe {
         let row_bytes = cols / ty.block_len() * ty.block_bytes();
-        for first in (0..rows).step_by(ROWS) {
-            let n = ROWS.min(rows - first);
-            let data = weights.add(first * row_bytes);
-            let tokens = Tokens { x, count: tokens, out: out.add(first), stride };
-            match ty {
-                TensorType::F32 => Matrix::<F32>::of(data, cols).times::<S>(n, tokens),
-                TensorType::F16 => Matrix::<F16>::of(data, cols).times::<S>(n, tokens),
-                TensorType::BF16 => Matrix::<Bf16>::of(data, cols).times::<S>(n, tokens),
-                _ => {
-                    let bytes = std::slice::from_raw_parts(data, n * row_bytes);
-                    crate::quant::for_each_weight(ty, bytes, |i, weight| *scratch.add(i) = weight);
-                    Matrix::<F32>::of(scratch.cast(), cols).times::<S>(n, tokens);
-                }
+        let tokens = Tokens { x, count: tokens, out, stride };
+        let in_runs = S::REGISTERS < 32 && tokens.count <= TOKENS / 2 && ty.block_len() == 1;
+        let apart = if in_runs { rows / RUNS } else { 0 };
+        for first in 0..apart {
+            let tokens = Tokens { out: out.add(first), ..tokens };
+            some::<S>(ty, weights.add(first * row_bytes), RUNS, apart, cols, tokens, scratch);
+        }
+        for first in (RUNS * apart..rows).step_by(ROWS) {
+            let tokens = Tokens { out: out.add(first), ..tokens };
+            some::<S>(ty, weights.add(first * row_bytes), ROWS.min(rows - first), 1, cols, tokens, scratch);
+        }
+    }
+}
+
+/// Up to [`ROWS`] rows, `apart` rows from each other; one after the other unless they are plain numbers.
+#[inline(always)]
+unsafe fn some<S: Simd>(
+    ty: TensorType,
+    data: *const u8,
+    rows: usize,
+    apart: usize,
+    cols: usize,
+    tokens: Tokens,
+    scratch: *mut f32,
+) {
+    unsafe {
+        match ty {
+            TensorType::F32 => Matrix::<F32>::of(data, cols, apart).times::<S>(rows, tokens),
+            TensorType::F16 => Matrix::<F16>::of(data, cols, apart).times::<S>(rows, tokens),
+            TensorType::BF16 => Matrix::<Bf16>::of(data, cols, apart).times::<S>(rows, tokens),
+            _ => {
+                let bytes = std::slice::from_raw_parts(data, rows * (cols / ty.block_len() * ty.block_bytes()));
+                crate::quant::for_each_weight(ty, bytes, |i, weight| *scratch.add(i) = weight);
+                Matrix::<F32>::of(scratch.cast(), cols, 1).times::<S>(rows, tokens);
             }
         }
     }
@@ -120,13 +149,13 @@ pub fn scratch_len(cols: usize) -> usize {
 
 impl<P: Plain> Matrix<P> {
     #[inline(always)]
-    fn of(data: *const u8, cols: usize) -> Self {
-        Self { data, cols, stored: PhantomData }
+    fn of(data: *const u8, cols: usize, apart: usize) -> Self {
+        Self { data, cols, apart, stored: PhantomData }
     }
 
     #[inline(always)]
     unsafe fn at(&self, row: usize, column: usize) -> *const u8 {
-        unsafe { self.data.add((row * self.cols + column) * P::BYTES) }
+        unsafe { self.data.add((row * self.apart * self.cols + column) * P::BYTES) }
     }
 
     /// Up to [`ROWS`] rows.
@@ -142,7 +171,9 @@ impl<P: Plain> Matrix<P> {
                 if const { S::REGISTERS >= 32 } {
                     with_count!([1 2 3 4 5 6] to - from, T => self.tile::<S, 4, T>(rows, x, out, tokens.stride));
                 } else {
-                    with_count!([1 2 3] to - from, T => self.tile::<S, 2, T>(rows, x, out, tokens.stride));
+                    with_count!([1 2 3] to - from, T => {
+                        self.tile::<S, { if T == 1 { 4 } else { 2 } }, T>(rows, x, out, tokens.stride)
+                    });
                 }
             }
         }
@@ -177,7 +208,7 @@ impl<P: Plain> Matrix<P> {
                         let lane = &mut lanes[k - whole];
                         *lane = P::one(self.at(r, k)).mul_add(*x.add(t * self.cols + k), *lane);
                     }
-                    *out.add(t * stride + r) = S::sum(S::load(lanes.as_ptr()));
+                    *out.add(t * stride + r * self.apart) = S::sum(S::load(lanes.as_ptr()));
                 }
             }
         }
@@ -200,9 +231,15 @@ impl<P: Plain> Matrix<P> {
                 }
             }
             // The rows that come next, in the order in which they lie.
-            let mut ahead = self.at(first + R, 0).wrapping_add(R * columns.start * P::BYTES);
+            let mut ahead = self.data.wrapping_add(((first + R) * self.cols + R * columns.start) * P::BYTES);
             for k in columns.step_by(16) {
-                if T <= 2 {
+                if self.apart > 1 {
+                    if (k * P::BYTES).is_multiple_of(64) {
+                        for r in 0..R {
+                            prefetch_near(self.at(first + r, k).wrapping_add(AHEAD).cast());
+                        }
+                    }
+                } else if T <= 2 {
                     for line in 0..(R * 16 * P::BYTES).div_ceil(64) {
                         S::prefetch(ahead.wrapping_add(64 * line));
                     }
