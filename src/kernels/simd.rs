@@ -214,8 +214,11 @@ pub trait Simd: Copy + 'static {
     }
     /// Factors times steps, both as words.
     unsafe fn word_mul(_a: Self::I, _b: Self::I) -> Self::I {
-        unreachable!("no narrow sums")
+        unreachable!("neither narrow nor short sums")
     }
+    /// Whether sums of 32 bits that are known to fit 16 are best multiplied by a factor that fits them too, and added, by
+    /// [`Simd::dot_words`]: where that is fewer instructions.
+    const SHORT: bool = false;
 }
 
 /// Unpacking by the formats' definitions, for what a tier has no instructions for.

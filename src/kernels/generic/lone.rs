@@ -7,6 +7,7 @@ use crate::kernels::{
     formats::{Format32, Format256},
     simd::Simd,
 };
+use std::ops::Range;
 
 /// Asks for some lines of the 16 rows that come next, in one of `steps`. Not [`Ahead`](super::ahead::Ahead): the number of
 /// lines is known here, so there is no branch between the products.
@@ -97,37 +98,47 @@ unsafe fn half<S: Simd, W: Format256, const T: usize, const I: usize, const HALF
         let [(i, first), (j, second)] = S::words_256::<W, I, HALF>(block, const { bias::<S, W>() });
         acc[0] = four::<S, T>(acc[0], first, &a.q[8 * i + 4 * HALF..]);
         acc[1] = four::<S, T>(acc[1], second, &a.q[8 * j + 4 * HALF..]);
-        if !W::SCALE_PER_32 {
-            add_scaled::<S, W, T>(sums, acc[0], factors, a, 2 * i + HALF);
-            add_scaled::<S, W, T>(sums, acc[1], factors, a, 2 * j + HALF);
+        if const { !W::SCALE_PER_32 || halves_are_short::<S, W>() } {
+            add_scaled::<S, W, T>(sums, acc[0], factors, a, 2 * i + HALF..2 * i + HALF + 1);
+            add_scaled::<S, W, T>(sums, acc[1], factors, a, 2 * j + HALF..2 * j + HALF + 1);
             *acc = [[S::isplat(0); T]; 2];
         } else if HALF == 1 {
-            add_scaled::<S, W, T>(sums, acc[0], factors, a, i);
-            add_scaled::<S, W, T>(sums, acc[1], factors, a, j);
+            add_scaled::<S, W, T>(sums, acc[0], factors, a, 2 * i..2 * i + 2);
+            add_scaled::<S, W, T>(sums, acc[1], factors, a, 2 * j..2 * j + 2);
         }
     }
 }
 
-/// Adds the products of the columns that share scale `i`.
+/// Whether sums of 16 columns are short ones whatever the activations.
+const fn halves_are_short<S: Simd, W: Format256>() -> bool {
+    S::SHORT && !W::SIGNED && 16 * 127 * W::LARGEST <= i16::MAX as usize
+}
+
+/// Adds the products of some sixteens of columns, which share a scale.
 #[inline(always)]
 unsafe fn add_scaled<S: Simd, W: Format256, const T: usize>(
     sums: &mut [S::I; T],
     mut acc: [S::I; T],
     factors: &Panel256,
     a: &Tile256,
-    i: usize,
+    sixteens: Range<usize>,
 ) {
     unsafe {
-        let scale = S::iload(factors.scales[i].as_ptr());
-        let sixteens = if W::SCALE_PER_32 { 2 * i..2 * i + 2 } else { i..i + 1 };
+        let scale = if W::SCALE_PER_32 { sixteens.start / 2 } else { sixteens.start };
+        let scale = S::iload(factors.scales[scale].as_ptr());
         let steps = &a.steps[sixteens.start / 2];
         for t in 0..T {
+            let step = S::isplat(steps[t]);
+            if const { halves_are_short::<S, W>() } {
+                sums[t] = S::dot_words(sums[t], acc[t], S::word_mul(scale, step));
+                continue;
+            }
             if W::SIGNED && S::FLIP != 0 {
                 for starts in &a.starts[sixteens.clone()] {
                     acc[t] = S::iadd(acc[t], S::isplat(starts[t]));
                 }
             }
-            sums[t] = S::iadd(sums[t], S::imul(acc[t], S::imul(scale, S::isplat(steps[t]))));
+            sums[t] = S::iadd(sums[t], S::imul(acc[t], S::imul(scale, step)));
         }
     }
 }

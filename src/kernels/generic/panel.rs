@@ -3,7 +3,7 @@
 //!
 //! One vector of a panel holds four consecutive codes of each of 16 rows; one word of a tile holds four consecutive
 //! activations of one token. So a lane is a row, no sum crosses lanes, and the float steps are those of `scalar.rs`.
-use super::ahead;
+use super::ahead::{self, prefetch_near};
 use crate::{
     kernels::{
         formats::*,
@@ -32,7 +32,7 @@ const NARROW_TILE: usize = 4;
 const fn panel_groups<S: Simd>(tiles: usize) -> usize {
     if S::REGISTERS >= 32 && tiles > 2 { MOST_PANEL_GROUPS } else { 1 }
 }
-const MOST_PANEL_GROUPS: usize = 4;
+const MOST_PANEL_GROUPS: usize = 2;
 /// Tiles from which on it pays to compute what a scale times each step is, once for all of them.
 const MULTIPLES_FROM: usize = 8;
 
@@ -53,7 +53,9 @@ pub struct Tile256 {
     d: [f32; 8],
     /// Do all of `sums_32` fit? If not, zero.
     sums_32_fit: u32,
-    padding: [u32; 7],
+    /// No sum of positive or of negative values of a token is larger: of 16 and of 32 columns. For short sums.
+    most: [u32; 2],
+    padding: [u32; 5],
 }
 
 /// As [`Tile256`] with one scale per 32.
@@ -103,6 +105,7 @@ pub const PANEL_BYTES: usize = {
 pub unsafe fn pack_256<S: Simd>(rows: &[&[Act256]], out: &mut [Tile256]) {
     for (b, tile) in out.iter_mut().enumerate() {
         tile.sums_32_fit = 1;
+        tile.most = [0; 2];
         for (t, row) in rows.iter().enumerate() {
             let a = &row[b];
             let fours = a.q.as_chunks::<4>().0;
@@ -120,6 +123,10 @@ pub unsafe fn pack_256<S: Simd>(rows: &[&[Act256]], out: &mut [Tile256]) {
             for (j, &step) in a.steps.iter().enumerate() {
                 tile.steps[j][t] = i32::from(step) * if S::NARROW { 0x1_0001 } else { 1 };
             }
+            if S::SHORT {
+                let most = most_of_a_sign(&a.q);
+                tile.most = [0, 1].map(|i| tile.most[i].max(most[i]));
+            }
             if S::NARROW || S::FLIP != 0 {
                 for (i, fours) in fours.as_chunks::<4>().0.iter().enumerate() {
                     tile.starts[i][t] = start::<S>(if S::NARROW { CENTRE } else { S::FLIP }, fours);
@@ -128,6 +135,20 @@ pub unsafe fn pack_256<S: Simd>(rows: &[&[Act256]], out: &mut [Tile256]) {
             tile.d[t] = a.d;
         }
     }
+}
+
+/// The largest sum of positive values or of magnitudes of negative ones: of 16 and of 32 columns.
+fn most_of_a_sign(q: &[i8; 256]) -> [u32; 2] {
+    let mut most = [0; 2];
+    let sixteens = q.as_chunks::<16>().0;
+    let sum = |values: [i8; 16]| values.iter().map(|value| u32::from(value.unsigned_abs())).sum::<u32>();
+    for sign in [|values: [i8; 16]| values.map(|value| value.max(0)), |values: [i8; 16]| values.map(|value| value.min(0))] {
+        for [first, second] in sixteens.as_chunks::<2>().0 {
+            let (first, second) = (sum(sign(*first)), sum(sign(*second)));
+            most = [most[0].max(first).max(second), most[1].max(first + second)];
+        }
+    }
+    most
 }
 
 /// What small signed codes are made unsigned with for narrow sums, in super-blocks and in blocks of 32.
@@ -189,12 +210,47 @@ const fn words_per_scale<W: Format256>() -> usize {
     if W::SCALE_PER_32 { 8 } else { 4 }
 }
 
-pub type Ahead = ahead::Ahead<3>;
+/// What comes next and is asked for while other things are computed.
+#[derive(Clone, Copy)]
+pub struct Ahead {
+    /// The rows after these, most likely. They lie one after the other; read panel by panel, from 16 places, they would come
+    /// too late.
+    rows: ahead::Ahead<3>,
+    /// The tile after this one, and what it has so far. Tiles lie far apart, so no processor foresees them: asking made
+    /// prompts 1.1 to 1.2 times as fast (measured on Emerald Rapids).
+    tile: *const u8,
+    y: *const f32,
+}
 
-/// The rows after these, which most likely come next. They lie one after the other; read panel by panel, from 16 places,
-/// they would come too late.
-fn next_group(rows: &[*const u8; GROUP_ROWS], row_bytes: usize) -> Ahead {
-    Ahead::new(rows[0].wrapping_add(GROUP_ROWS * row_bytes))
+impl Ahead {
+    fn new(rows: &[*const u8; GROUP_ROWS], row_bytes: usize) -> Self {
+        let next = rows[0].wrapping_add(GROUP_ROWS * row_bytes);
+        Self { rows: ahead::Ahead::new(next), tile: std::ptr::null(), y: std::ptr::null() }
+    }
+
+    /// Tile `i` follows this one, or if there is none, the first one with the next columns, `columns` tiles further on.
+    #[inline(always)]
+    fn follow<T>(&mut self, tiles: &[(*const T, usize)], i: usize, at: usize, columns: usize, out: *const f32) {
+        let tile = tiles.get(i).map_or(tiles[0].0.wrapping_add(at + columns), |&(tile, _)| tile.wrapping_add(at));
+        (self.tile, self.y) = (tile.cast(), out.wrapping_add(i * TILE * GROUP_ROWS));
+    }
+
+    /// Asks for as much of a tile of `bytes` as `words` of its 64 are.
+    #[inline(always)]
+    fn step<S: Simd>(&mut self, bytes: usize, words: usize) {
+        self.rows.step::<S>();
+        if const { S::REGISTERS >= 32 } {
+            let lines = (bytes / 64 * words).div_ceil(64);
+            for line in 0..lines {
+                prefetch_near(self.tile.wrapping_add(64 * line).cast());
+            }
+            self.tile = self.tile.wrapping_add(64 * lines);
+            for line in 0..words / 4 {
+                prefetch_near(self.y.wrapping_add(16 * line));
+            }
+            self.y = self.y.wrapping_add(16 * (words / 4));
+        }
+    }
 }
 
 /// [`unpack_256`] of a format.
@@ -218,7 +274,7 @@ pub unsafe fn group_256(
 ) {
     unsafe {
         let panels = &mut *scratch.cast::<[Panel256; PANELS]>();
-        let mut ahead = next_group(rows, blocks * block_bytes);
+        let mut ahead = Ahead::new(rows, blocks * block_bytes);
         for b in 0..blocks {
             for (g, panel) in panels.iter_mut().enumerate() {
                 unpack(std::array::from_fn(|r| rows[PANEL_ROWS * g + r].add(b * block_bytes)), panel);
@@ -239,7 +295,7 @@ pub unsafe fn tiles_256<S: Simd, W: Format256>(
     ahead: &mut Ahead,
 ) {
     unsafe {
-        ahead.allow(bytes, 64 / words_per_scale::<W>() * part_count::<S>(tiles));
+        ahead.rows.allow(bytes, 64 / words_per_scale::<W>() * part_count::<S>(tiles));
         let many = const { has_multiples::<S, W>() } && tiles.len() >= MULTIPLES_FROM;
         if many {
             for panel in panels.iter_mut() {
@@ -250,6 +306,7 @@ pub unsafe fn tiles_256<S: Simd, W: Format256>(
         let mut own = *ahead;
         for (i, &(tile, count)) in tiles.iter().enumerate() {
             let y = out.add(i * TILE * GROUP_ROWS);
+            own.follow(tiles, i + 1, b, 1, out);
             tile_256::<S, W>(panels.each_ref(), &*tile.add(b), count, y, b == 0, many, &mut own);
         }
         *ahead = own;
@@ -350,28 +407,38 @@ unsafe fn tile_256<S: Simd, W: Format256>(
             let (from, y) = (tokens.start, y.add(GROUP_ROWS * tokens.start));
             let many = const { has_multiples::<S, W>() } && many;
             if together::<S>(tokens.len()) {
-                if many {
+                if const { short_run::<S, W>() > 0 } && short_sums_fit::<S, W>(tile) {
+                    if many {
+                        with_count!([6 7] tokens.len(), T => {
+                            part_256::<S, W, PANELS, T, true, true>(panels, tile, from, y, first, ahead);
+                        });
+                    } else {
+                        with_count!([4 5 6 7] tokens.len().max(4), T => {
+                            part_256::<S, W, PANELS, T, false, true>(panels, tile, from, y, first, ahead);
+                        });
+                    }
+                } else if const { short_run::<S, W>() == 0 } && many {
                     with_count!([6 7] tokens.len(), T => {
-                        part_256::<S, W, PANELS, T, true>(panels, tile, from, y, first, ahead);
+                        part_256::<S, W, PANELS, T, true, false>(panels, tile, from, y, first, ahead);
                     });
                 } else {
                     // Three have room for one more, whose result is not used.
                     with_count!([4 5 6 7] tokens.len().max(4), T => {
-                        part_256::<S, W, PANELS, T, false>(panels, tile, from, y, first, ahead);
+                        part_256::<S, W, PANELS, T, false, false>(panels, tile, from, y, first, ahead);
                     });
                 }
             } else {
                 for g in 0..PANELS {
                     let y = y.add(PANEL_ROWS * g);
                     if const { S::REGISTERS >= 32 } {
-                        part_256::<S, W, 1, LONE_TILE, false>([panels[g]], tile, from, y, first, ahead);
+                        part_256::<S, W, 1, LONE_TILE, false, false>([panels[g]], tile, from, y, first, ahead);
                     } else if many {
                         with_count!([3 4] tokens.len(), T => {
-                            part_256::<S, W, 1, T, true>([panels[g]], tile, from, y, first, ahead);
+                            part_256::<S, W, 1, T, true, false>([panels[g]], tile, from, y, first, ahead);
                         });
                     } else {
                         with_count!([2 3 4] tokens.len(), T => {
-                            part_256::<S, W, 1, T, false>([panels[g]], tile, from, y, first, ahead);
+                            part_256::<S, W, 1, T, false, false>([panels[g]], tile, from, y, first, ahead);
                         });
                     }
                 }
@@ -382,7 +449,7 @@ unsafe fn tile_256<S: Simd, W: Format256>(
 
 /// `G` panels × tokens `from..from + T` of [`tile_256`].
 #[inline(always)]
-unsafe fn part_256<S: Simd, W: Format256, const G: usize, const T: usize, const MANY: bool>(
+unsafe fn part_256<S: Simd, W: Format256, const G: usize, const T: usize, const MANY: bool, const SHORT: bool>(
     panels: [&Panel256; G],
     a: &Tile256,
     from: usize,
@@ -393,6 +460,8 @@ unsafe fn part_256<S: Simd, W: Format256, const G: usize, const T: usize, const 
     unsafe {
         let sums = if const { narrow_run_256::<S, W>() > 0 } {
             narrow_sums::<S, W, G, T>(panels, a, from, ahead)
+        } else if SHORT {
+            short_sums::<S, W, G, T, MANY>(panels, a, from, ahead)
         } else {
             wide_sums::<S, W, G, T, MANY>(panels, a, from, ahead)
         };
@@ -465,7 +534,7 @@ unsafe fn narrow_sums<S: Simd, W: Format256, const G: usize, const T: usize>(
         let (run, words) = const { (narrow_run_256::<S, W>(), words_per_scale::<W>()) };
         let mut sums = [[S::isplat(0); T]; G];
         for j in 0..64 / words {
-            ahead.step::<S>();
+            ahead.step::<S>(size_of::<Tile256>(), words);
             for first in (j * words..(j + 1) * words).step_by(run) {
                 let mut acc = [[S::isplat(0); T]; G];
                 if W::SIGNED {
@@ -542,13 +611,13 @@ unsafe fn wide_sums<S: Simd, W: Format256, const G: usize, const T: usize, const
                 }
                 acc = [acc[0]; G];
             }
+            ahead.step::<S>(size_of::<Tile256>(), words);
             products::<S, G, T>(
                 &mut acc,
                 panels.map(|panel| &panel.codes),
                 &a.q,
                 words * j..words * (j + 1),
                 from,
-                ahead,
             );
             for t in 0..T {
                 // For narrow sums it is there twice.
@@ -567,6 +636,56 @@ unsafe fn wide_sums<S: Simd, W: Format256, const G: usize, const T: usize, const
     }
 }
 
+/// As [`narrow_sums`] for whole sums of a run that fit 16 bits.
+#[inline(always)]
+unsafe fn short_sums<S: Simd, W: Format256, const G: usize, const T: usize, const MANY: bool>(
+    panels: [&Panel256; G],
+    a: &Tile256,
+    from: usize,
+    ahead: &mut Ahead,
+) -> [[S::I; T]; G] {
+    unsafe {
+        let (run, words) = const { (short_run::<S, W>(), words_per_scale::<W>()) };
+        let codes = panels.map(|panel| &panel.codes);
+        let mut sums = [[S::isplat(0); T]; G];
+        for j in 0..64 / words {
+            for first in (words * j..words * (j + 1)).step_by(run) {
+                let mut acc = [[S::isplat(0); T]; G];
+                ahead.step::<S>(size_of::<Tile256>(), run);
+                products::<S, G, T>(&mut acc, codes, &a.q, first..first + run, from);
+                for t in 0..T {
+                    let step = of(&a.steps[j * words / 8], from + t);
+                    for g in 0..G {
+                        let factor = if MANY {
+                            S::iload(panels[g].multiples[j].get_unchecked(step as usize - 1).as_ptr())
+                        } else {
+                            S::word_mul(S::iload(panels[g].scales[j].as_ptr()), S::isplat(step))
+                        };
+                        sums[g][t] = S::dot_words(sums[g][t], acc[g][t], factor);
+                    }
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// How many words of a panel of unsigned codes short sums hold, for activations of both signs; 0: none. More of one sign make
+/// them too large, which [`short_sums_fit`] finds out.
+const fn short_run<S: Simd, W: Format256>() -> usize {
+    let mut run = words_per_scale::<W>();
+    while 4 * run * 127 / 2 * W::LARGEST > i16::MAX as usize {
+        run /= 2;
+    }
+    // Those of eight columns would cost more loads than they save.
+    if S::SHORT && !W::SIGNED && run >= 4 { run } else { 0 }
+}
+
+fn short_sums_fit<S: Simd, W: Format256>(a: &Tile256) -> bool {
+    let most = a.most[const { short_run::<S, W>() / 8 }];
+    most as usize * W::LARGEST <= i16::MAX as usize
+}
+
 /// Makes the codes what [`products`] takes.
 #[inline(always)]
 unsafe fn pair_codes<S: Simd>(codes: &mut [[u8; 64]; 64]) {
@@ -577,8 +696,7 @@ unsafe fn pair_codes<S: Simd>(codes: &mut [[u8; 64]; 64]) {
     }
 }
 
-/// Adds the products of some words of the panels with those of the tokens. A step ahead comes first: between them, its
-/// branch would lead the compiler to keep all that was loaded before it.
+/// Adds the products of four or eight words of the panels with those of the tokens.
 #[inline(always)]
 unsafe fn products<S: Simd, const G: usize, const T: usize>(
     acc: &mut [[S::I; T]; G],
@@ -586,10 +704,8 @@ unsafe fn products<S: Simd, const G: usize, const T: usize>(
     q: &[[i32; 8]; 64],
     words: Range<usize>,
     from: usize,
-    ahead: &mut Ahead,
 ) {
     unsafe {
-        ahead.step::<S>();
         if const { S::PAIRS } {
             let mut pairs = [[[S::isplat(0); 2]; 4]; G];
             for k in words.step_by(2) {
@@ -616,29 +732,61 @@ unsafe fn products<S: Simd, const G: usize, const T: usize>(
             }
             return;
         }
-        // Products of one sum wait for each other: where there are few sums, every other word has its own.
-        let chains = if const { S::REGISTERS >= 32 && G * T <= 8 } { 2 } else { 1 };
-        let mut others = [[S::isplat(0); T]; G];
-        for first in words.step_by(4) {
-            for k in first..first + 4 {
-                let mut w = [S::bload(codes[0][k].as_ptr()); G];
-                for g in 1..G {
-                    w[g] = S::bload(codes[g][k].as_ptr());
-                }
-                for t in 0..T {
-                    let q = S::bsplat(q[k].as_ptr().add(from + t));
-                    for g in 0..G {
-                        let sum = if k % chains == 0 { &mut acc[g][t] } else { &mut others[g][t] };
-                        *sum = S::dot_bytes(*sum, w[g], q);
-                    }
-                }
-            }
+        four_words::<S, G, T>(acc, codes, q, words.start, from);
+        if words.len() == 8 {
+            four_words::<S, G, T>(acc, codes, q, words.start + 4, from);
         }
-        if chains > 1 {
+    }
+}
+
+/// Not a loop, which might not be unrolled.
+#[inline(always)]
+unsafe fn four_words<S: Simd, const G: usize, const T: usize>(
+    acc: &mut [[S::I; T]; G],
+    codes: [&[[u8; 64]; 64]; G],
+    q: &[[i32; 8]; 64],
+    first: usize,
+    from: usize,
+) {
+    unsafe {
+        // Products of one sum wait for each other: where there are few sums, every other word has its own.
+        if const { S::REGISTERS >= 32 && G * T <= 8 } {
+            let mut others = [[S::isplat(0); T]; G];
+            word::<S, G, T>(acc, codes, q, first, from);
+            word::<S, G, T>(&mut others, codes, q, first + 1, from);
+            word::<S, G, T>(acc, codes, q, first + 2, from);
+            word::<S, G, T>(&mut others, codes, q, first + 3, from);
             for g in 0..G {
                 for t in 0..T {
                     acc[g][t] = S::iadd(acc[g][t], others[g][t]);
                 }
+            }
+        } else {
+            word::<S, G, T>(acc, codes, q, first, from);
+            word::<S, G, T>(acc, codes, q, first + 1, from);
+            word::<S, G, T>(acc, codes, q, first + 2, from);
+            word::<S, G, T>(acc, codes, q, first + 3, from);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn word<S: Simd, const G: usize, const T: usize>(
+    acc: &mut [[S::I; T]; G],
+    codes: [&[[u8; 64]; 64]; G],
+    q: &[[i32; 8]; 64],
+    k: usize,
+    from: usize,
+) {
+    unsafe {
+        let mut w = [S::bload(codes[0][k].as_ptr()); G];
+        for g in 1..G {
+            w[g] = S::bload(codes[g][k].as_ptr());
+        }
+        for t in 0..T {
+            let q = S::bsplat(q[k].as_ptr().add(from + t));
+            for g in 0..G {
+                acc[g][t] = S::dot_bytes(acc[g][t], w[g], q);
             }
         }
     }
@@ -683,7 +831,7 @@ pub unsafe fn group_32<S: Simd, W: Format32>(
     unsafe {
         let panels = scratch.cast::<Panel32>();
         let groups = blocks.div_ceil(8);
-        let mut ahead = next_group(rows, blocks * W::BYTES);
+        let mut ahead = Ahead::new(rows, blocks * W::BYTES);
         let at_once = panel_groups::<S>(tiles.len());
         for first in (0..groups).step_by(at_once) {
             let n = at_once.min(groups - first);
@@ -696,9 +844,10 @@ pub unsafe fn group_32<S: Simd, W: Format32>(
             }
             let pair = [panels.cast_const(), panels.add(n).cast_const()];
             let blocks = (blocks - 8 * first).min(8 * n);
-            ahead.allow(GROUP_ROWS * blocks * W::BYTES, blocks * part_count::<S>(tiles));
+            ahead.rows.allow(GROUP_ROWS * blocks * W::BYTES, blocks * part_count::<S>(tiles));
             for (i, &(tile, count)) in tiles.iter().enumerate() {
                 let y = out.add(i * TILE * GROUP_ROWS);
+                ahead.follow(tiles, i + 1, first, n, out);
                 tile_32::<S, W>(pair, blocks, tile.add(first), count, y, first == 0, &mut ahead);
             }
         }
@@ -826,6 +975,7 @@ unsafe fn block_sums<S: Simd, W: Format32, const G: usize, const T: usize>(
     unsafe {
         let run = const { narrow_run_32::<S, W>() };
         let mut dots = [[S::isplat(0); T]; G];
+        ahead.step::<S>(size_of::<Tile32>(), 8);
         if run == 0 {
             if S::FLIP != 0 {
                 for t in 0..T {
@@ -833,10 +983,9 @@ unsafe fn block_sums<S: Simd, W: Format32, const G: usize, const T: usize>(
                 }
                 dots = [dots[0]; G];
             }
-            products::<S, G, T>(&mut dots, panels.map(|panel| &panel.codes), &a.q, 8 * j..8 * (j + 1), from, ahead);
+            products::<S, G, T>(&mut dots, panels.map(|panel| &panel.codes), &a.q, 8 * j..8 * (j + 1), from);
             return dots;
         }
-        ahead.step::<S>();
         for first in (8 * j..8 * (j + 1)).step_by(run) {
             let mut acc = [[S::isplat(0); T]; G];
             if W::BIAS > 0 {

@@ -196,7 +196,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn dot_bytes(acc: __m512i, weights: __m512i, activations: __m512i) -> __m512i {
-        unsafe { _mm512_dpbusd_epi32(acc, weights, activations) }
+        unsafe { vpdpbusd(acc, weights, activations) }
     }
     #[inline(always)]
     unsafe fn dot_each<const T: usize>(acc: &mut [__m512i; T], weights: __m512i, activations: *const i32) {
@@ -225,6 +225,12 @@ impl Simd for Avx512 {
         }
     }
 
+    const SHORT: bool = true;
+    #[inline(always)]
+    unsafe fn word_mul(a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_mullo_epi16(a, b) }
+    }
+
     unpack::unpacking!(__m512i);
     const HAS_WORDS: bool = true;
     #[inline(always)]
@@ -243,6 +249,19 @@ impl Simd for Avx512 {
     unsafe fn words_32<W: Format32>(blocks: [*const u8; 16], bias: u8) -> [__m512i; 8] {
         with_format_32!(W::TYPE, K => unsafe { unpack::words_32::<__m512i, K>(&blocks, 0, bias) })
     }
+}
+
+/// `vpdpbusd`. Not the intrinsic, whose instructions LLVM puts into another order: in that of the source, prompts of Q8_0 are
+/// computed 1.3 times as fast (measured on Emerald Rapids).
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn vpdpbusd(mut acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: a pure register instruction; the caller has VNNI enabled.
+    unsafe {
+        asm!("vpdpbusd {0}, {1}, {2}", inout(zmm_reg) acc, in(zmm_reg) a, in(zmm_reg) b,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    acc
 }
 
 /// `vpdpbusd` with word `T` of memory in all lanes. Not the intrinsic: where there are many, LLVM loads words long before
