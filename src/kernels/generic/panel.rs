@@ -142,7 +142,9 @@ fn most_of_a_sign(q: &[i8; 256]) -> [u32; 2] {
     let mut most = [0; 2];
     let sixteens = q.as_chunks::<16>().0;
     let sum = |values: [i8; 16]| values.iter().map(|value| u32::from(value.unsigned_abs())).sum::<u32>();
-    for sign in [|values: [i8; 16]| values.map(|value| value.max(0)), |values: [i8; 16]| values.map(|value| value.min(0))] {
+    for sign in
+        [|values: [i8; 16]| values.map(|value| value.max(0)), |values: [i8; 16]| values.map(|value| value.min(0))]
+    {
         for [first, second] in sixteens.as_chunks::<2>().0 {
             let (first, second) = (sum(sign(*first)), sum(sign(*second)));
             most = [most[0].max(first).max(second), most[1].max(first + second)];
@@ -612,13 +614,7 @@ unsafe fn wide_sums<S: Simd, W: Format256, const G: usize, const T: usize, const
                 acc = [acc[0]; G];
             }
             ahead.step::<S>(size_of::<Tile256>(), words);
-            products::<S, G, T>(
-                &mut acc,
-                panels.map(|panel| &panel.codes),
-                &a.q,
-                words * j..words * (j + 1),
-                from,
-            );
+            products::<S, G, T>(&mut acc, panels.map(|panel| &panel.codes), &a.q, words * j..words * (j + 1), from);
             for t in 0..T {
                 // For narrow sums it is there twice.
                 let step = of(&a.steps[j * words / 8], from + t) & if S::NARROW { 0xffff } else { !0 };
@@ -732,9 +728,12 @@ unsafe fn products<S: Simd, const G: usize, const T: usize>(
             }
             return;
         }
-        four_words::<S, G, T>(acc, codes, q, words.start, from);
+        // Addresses from here on differ by constants, which cost no instructions.
+        let codes = codes.map(|codes| codes.as_ptr().add(words.start));
+        let q = q.as_ptr().add(words.start).cast::<i32>().add(from);
+        four_words::<S, G, T>(acc, codes, q);
         if words.len() == 8 {
-            four_words::<S, G, T>(acc, codes, q, words.start + 4, from);
+            four_words::<S, G, T>(acc, codes.map(|codes| codes.add(4)), q.add(4 * 8));
         }
     }
 }
@@ -743,48 +742,44 @@ unsafe fn products<S: Simd, const G: usize, const T: usize>(
 #[inline(always)]
 unsafe fn four_words<S: Simd, const G: usize, const T: usize>(
     acc: &mut [[S::I; T]; G],
-    codes: [&[[u8; 64]; 64]; G],
-    q: &[[i32; 8]; 64],
-    first: usize,
-    from: usize,
+    codes: [*const [u8; 64]; G],
+    q: *const i32,
 ) {
     unsafe {
         // Products of one sum wait for each other: where there are few sums, every other word has its own.
         if const { S::REGISTERS >= 32 && G * T <= 8 } {
             let mut others = [[S::isplat(0); T]; G];
-            word::<S, G, T>(acc, codes, q, first, from);
-            word::<S, G, T>(&mut others, codes, q, first + 1, from);
-            word::<S, G, T>(acc, codes, q, first + 2, from);
-            word::<S, G, T>(&mut others, codes, q, first + 3, from);
+            word::<S, G, T, 0>(acc, codes, q);
+            word::<S, G, T, 1>(&mut others, codes, q);
+            word::<S, G, T, 2>(acc, codes, q);
+            word::<S, G, T, 3>(&mut others, codes, q);
             for g in 0..G {
                 for t in 0..T {
                     acc[g][t] = S::iadd(acc[g][t], others[g][t]);
                 }
             }
         } else {
-            word::<S, G, T>(acc, codes, q, first, from);
-            word::<S, G, T>(acc, codes, q, first + 1, from);
-            word::<S, G, T>(acc, codes, q, first + 2, from);
-            word::<S, G, T>(acc, codes, q, first + 3, from);
+            word::<S, G, T, 0>(acc, codes, q);
+            word::<S, G, T, 1>(acc, codes, q);
+            word::<S, G, T, 2>(acc, codes, q);
+            word::<S, G, T, 3>(acc, codes, q);
         }
     }
 }
 
 #[inline(always)]
-unsafe fn word<S: Simd, const G: usize, const T: usize>(
+unsafe fn word<S: Simd, const G: usize, const T: usize, const K: usize>(
     acc: &mut [[S::I; T]; G],
-    codes: [&[[u8; 64]; 64]; G],
-    q: &[[i32; 8]; 64],
-    k: usize,
-    from: usize,
+    codes: [*const [u8; 64]; G],
+    q: *const i32,
 ) {
     unsafe {
-        let mut w = [S::bload(codes[0][k].as_ptr()); G];
+        let mut w = [S::bload(codes[0].add(K).cast()); G];
         for g in 1..G {
-            w[g] = S::bload(codes[g][k].as_ptr());
+            w[g] = S::bload(codes[g].add(K).cast());
         }
         for t in 0..T {
-            let q = S::bsplat(q[k].as_ptr().add(from + t));
+            let q = S::bsplat(q.add(8 * K + t));
             for g in 0..G {
                 acc[g][t] = S::dot_bytes(acc[g][t], w[g], q);
             }

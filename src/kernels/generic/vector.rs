@@ -246,16 +246,23 @@ pub unsafe fn quantize_256<S: Simd>(row: &[f32], out: &mut [Act256]) {
             }
             out.d = amax / (STEPS * 127.0);
             let (to_steps, to_codes) = (STEPS / amax, STEPS * 127.0 / amax);
+            let mut all = [S::splat(0.0); 16];
             for b in 0..8 {
                 let block = x.as_ptr().add(32 * b);
                 let step = (magnitude::<S>(block, 32).0 * to_steps).ceil().clamp(1.0, STEPS);
                 let inverse = S::splat(to_codes / step);
                 out.steps[b] = step as i16;
                 for half in 0..2 {
-                    let q = S::to_int(codes::<S>(S::mul(S::load(block.add(16 * half)), inverse)));
-                    S::store_bytes(out.q.as_mut_ptr().add(32 * b + 16 * half), q);
-                    out.sums16[2 * b + half] = (S::isum(q) * step as i32) as i16;
+                    let q = codes::<S>(S::mul(S::load(block.add(16 * half)), inverse));
+                    S::store_bytes(out.q.as_mut_ptr().add(32 * b + 16 * half), S::to_int(q));
+                    all[2 * b + half] = q;
                 }
+            }
+            // Of whole numbers: exact.
+            let mut sums = [0; 16];
+            S::istore(sums.as_mut_ptr(), S::to_int(S::sum_each(&all)));
+            for (i, sum) in sums.into_iter().enumerate() {
+                out.sums16[i] = sum as i16 * out.steps[i / 2];
             }
         }
     }
