@@ -135,10 +135,9 @@ macro_rules! generic_tier {
                 unsafe { lone::group_256::<$Machine, W, T>(rows, blocks, tile, scratch, out) }
             }
             if const { <$Machine>::HAS_WORDS } && <$Machine>::has_words_256(ty) && let &[(tile, count)] = tiles {
-                with_vector_format!(ty, W => lone::with_lone_count!(count, T => {
-                    unsafe { lone_tile::<W, T>(rows, blocks, tile, scratch, out) }
-                }), unreachable!("no words of {}", ty.name()));
-                return;
+                with_vector_format!(ty, W => if unsafe { lone::may_use::<$Machine, W>(tile, blocks) } {
+                    return lone::with_lone_count!(count, T => unsafe { lone_tile::<W, T>(rows, blocks, tile, scratch, out) });
+                }, unreachable!("no words of {}", ty.name()));
             }
             $(#[target_feature(enable = $feature)])+
             unsafe fn unpack<W: Format256>(blocks: [*const u8; panel::PANEL_ROWS], out: &mut panel::Panel256) {

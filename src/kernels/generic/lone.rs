@@ -1,7 +1,8 @@
 //! A matrix times a lone tile: codes meet its tokens as they are unpacked, since there are no others to keep them for.
 //! The layout and the float steps are those of `panel.rs`.
 use super::panel::{
-    GROUP_ROWS, PANEL_ROWS, PANELS, Panel256, Tile32, Tile256, bias, finish_32, finish_256, unpack_factors,
+    GROUP_ROWS, PANEL_ROWS, PANELS, Panel256, Tile32, Tile256, bias, finish_32, finish_256, short_run, short_sums_fit,
+    unpack_factors,
 };
 use crate::kernels::{
     formats::{Format32, Format256},
@@ -36,6 +37,13 @@ macro_rules! with_lone_count {
     }};
 }
 pub(crate) use with_lone_count;
+
+/// Whether [`group_256`] may be used: where it has short sums, all of them fit.
+#[inline(always)]
+pub unsafe fn may_use<S: Simd, W: Format256>(tile: *const Tile256, blocks: usize) -> bool {
+    let no_short_sums = const { short_run::<S, W>() == 0 };
+    no_short_sums || (0..blocks).all(|b| short_sums_fit::<S, W>(unsafe { &*tile.add(b) }))
+}
 
 /// [`group_256`](super::panel::group_256) of a tile of `T` tokens.
 #[inline(always)]
@@ -98,7 +106,7 @@ unsafe fn half<S: Simd, W: Format256, const T: usize, const I: usize, const HALF
         let [(i, first), (j, second)] = S::words_256::<W, I, HALF>(block, const { bias::<S, W>() });
         acc[0] = four::<S, T>(acc[0], first, &a.q[8 * i + 4 * HALF..]);
         acc[1] = four::<S, T>(acc[1], second, &a.q[8 * j + 4 * HALF..]);
-        if const { !W::SCALE_PER_32 || halves_are_short::<S, W>() } {
+        if const { !W::SCALE_PER_32 || short_run::<S, W>() == 4 } {
             add_scaled::<S, W, T>(sums, acc[0], factors, a, 2 * i + HALF..2 * i + HALF + 1);
             add_scaled::<S, W, T>(sums, acc[1], factors, a, 2 * j + HALF..2 * j + HALF + 1);
             *acc = [[S::isplat(0); T]; 2];
@@ -107,11 +115,6 @@ unsafe fn half<S: Simd, W: Format256, const T: usize, const I: usize, const HALF
             add_scaled::<S, W, T>(sums, acc[1], factors, a, 2 * j..2 * j + 2);
         }
     }
-}
-
-/// Whether sums of 16 columns are short ones whatever the activations.
-const fn halves_are_short<S: Simd, W: Format256>() -> bool {
-    S::SHORT && !W::SIGNED && 16 * 127 * W::LARGEST <= i16::MAX as usize
 }
 
 /// Adds the products of some sixteens of columns, which share a scale.
@@ -129,7 +132,7 @@ unsafe fn add_scaled<S: Simd, W: Format256, const T: usize>(
         let steps = &a.steps[sixteens.start / 2];
         for t in 0..T {
             let step = S::isplat(steps[t]);
-            if const { halves_are_short::<S, W>() } {
+            if const { short_run::<S, W>() > 0 } {
                 sums[t] = S::dot_words(sums[t], acc[t], S::word_mul(scale, step));
                 continue;
             }

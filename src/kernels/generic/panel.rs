@@ -668,7 +668,7 @@ unsafe fn short_sums<S: Simd, W: Format256, const G: usize, const T: usize, cons
 
 /// How many words of a panel of unsigned codes short sums hold, for activations of both signs; 0: none. More of one sign make
 /// them too large, which [`short_sums_fit`] finds out.
-const fn short_run<S: Simd, W: Format256>() -> usize {
+pub(super) const fn short_run<S: Simd, W: Format256>() -> usize {
     let mut run = words_per_scale::<W>();
     while 4 * run * 127 / 2 * W::LARGEST > i16::MAX as usize {
         run /= 2;
@@ -677,7 +677,7 @@ const fn short_run<S: Simd, W: Format256>() -> usize {
     if S::SHORT && !W::SIGNED && run >= 4 { run } else { 0 }
 }
 
-fn short_sums_fit<S: Simd, W: Format256>(a: &Tile256) -> bool {
+pub(super) fn short_sums_fit<S: Simd, W: Format256>(a: &Tile256) -> bool {
     let most = a.most[const { short_run::<S, W>() / 8 }];
     most as usize * W::LARGEST <= i16::MAX as usize
 }

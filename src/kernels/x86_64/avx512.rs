@@ -251,8 +251,8 @@ impl Simd for Avx512 {
     }
 }
 
-/// `vpdpbusd`. Not the intrinsic, whose instructions LLVM puts into another order: in that of the source, prompts of Q8_0 are
-/// computed 1.3 times as fast (measured on Emerald Rapids).
+/// `vpdpbusd`. Not the intrinsic, whose instructions LLVM puts into another order: in that of the source, prompts are
+/// computed up to 1.3 times as fast (measured on Emerald Rapids).
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
 unsafe fn vpdpbusd(mut acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
