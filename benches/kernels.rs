@@ -3,9 +3,11 @@
 //! Clocks and neighbours change from second to second, so every burst of a kernel stands between two bursts of its limit;
 //! a line gives medians, and the median of the ratios. `bench/README.md` says how to read it.
 //!
-//!     cargo bench --no-default-features [-- --threads N] [--only WORD] [--rounds N]
+//!     cargo bench --no-default-features [-- --threads N] [--only WORD] [--rounds N] [--model FILE]
 #[path = "kernels/limits.rs"]
 mod limits;
+#[path = "kernels/model.rs"]
+mod model;
 #[path = "kernels/work.rs"]
 mod work;
 
@@ -36,15 +38,19 @@ pub struct Amount {
 impl Bench {
     /// Measures `phases` and prints a line, unless another kernel was asked for.
     pub fn measure(&self, name: &str, amount: Amount, phases: &[&dyn Phase]) {
+        self.measure_runs(name, amount, &mut || self.team.run(phases).expect("no kernel panics"));
+    }
+
+    /// The same for anything that the team does.
+    pub fn measure_runs(&self, name: &str, amount: Amount, run: &mut dyn FnMut()) {
         if !name.contains(&self.only) {
             return;
         }
-        let run = || self.team.run(phases).expect("no kernel panics");
         run();
         let (mut rates, mut limits, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.rounds {
             let before = self.limits.rate(&self.team, amount.limit);
-            let rate = amount.each * burst(&run);
+            let rate = amount.each * burst(run);
             let limit = (before + self.limits.rate(&self.team, amount.limit)) / 2.0;
             rates.push(rate);
             limits.push(limit);
@@ -60,7 +66,7 @@ impl Bench {
 }
 
 /// Runs per second.
-pub fn burst(run: &dyn Fn()) -> f64 {
+pub fn burst(run: &mut dyn FnMut()) -> f64 {
     let start = Instant::now();
     let mut runs = 0;
     while runs == 0 || start.elapsed() < BURST {
@@ -96,6 +102,9 @@ fn main() {
     println!("| {:<36} | {:>9} | {:<32} | {:>7} |", "kernel", "figure", "limit", "share");
     println!("|{:-<38}|{:->10}:|{:-<34}|{:->8}:|", "", "", "", "");
     bench.limits.print(&bench.team);
+    if let Some(path) = option("--model") {
+        model::measure(&bench, &path);
+    }
     work::decode(&bench);
     work::prefill(&bench);
     work::attention(&bench);

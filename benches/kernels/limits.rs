@@ -55,13 +55,13 @@ impl Limits {
     pub fn rate(&self, team: &Team, limit: Limit) -> f64 {
         let operations = |(turns, each): (fn(u64), f64)| {
             let phase = Turns { turns, chunks: team.threads() };
-            burst(&|| team.run(&[&phase]).expect("does not panic")) * each * (TURNS as usize * phase.chunks) as f64
+            burst(&mut || team.run(&[&phase]).expect("does not panic")) * each * (TURNS as usize * phase.chunks) as f64
                 / 1e9
         };
         match limit {
             Limit::Read => {
                 let phase = Read(&self.memory);
-                burst(&|| team.run(&[&phase]).expect("does not panic")) * MEMORY as f64 / 1e9
+                burst(&mut || team.run(&[&phase]).expect("does not panic")) * MEMORY as f64 / 1e9
             }
             Limit::Integer => operations(self.machine.integer),
             Limit::Narrow => operations(self.machine.narrow.unwrap_or(self.machine.integer)),
