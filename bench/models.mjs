@@ -109,7 +109,7 @@ function makeModel(name) {
     stdio: ['ignore', 'ignore', 'inherit'],
   })
   if (made.error || made.status !== 0) {
-    throw new Error(`${tool} could not make ${name} (needs python3 with numpy and gguf): ${made.error ?? `exit ${made.status}`}`)
+    throw new Error(`${tool} could not make ${name} (needs python3 with gguf): ${made.error ?? `exit ${made.status}`}`)
   }
   writeBack(unfinished)
   renameSync(unfinished, path)
