@@ -462,10 +462,8 @@ unsafe fn part_256<S: Simd, W: Format256, const G: usize, const T: usize, const 
     unsafe {
         let sums = if const { narrow_run_256::<S, W>() > 0 } {
             narrow_sums::<S, W, G, T>(panels, a, from, ahead)
-        } else if SHORT {
-            short_sums::<S, W, G, T, MANY>(panels, a, from, ahead)
         } else {
-            wide_sums::<S, W, G, T, MANY>(panels, a, from, ahead)
+            wide_sums::<S, W, G, T, MANY, SHORT>(panels, a, from, ahead)
         };
         for g in 0..G {
             finish_256::<S, W, T>(panels[g], a, from, &sums[g], y.add(PANEL_ROWS * g), first);
@@ -592,9 +590,9 @@ unsafe fn narrow_run<S: Simd, const G: usize, const T: usize, const FRESH: bool>
 }
 
 /// As [`narrow_sums`] for codes of any size; where the products take unsigned codes, signed ones are [`Simd::FLIP`] too
-/// large.
+/// large. With `SHORT`, the sums of a run fit 16 bits.
 #[inline(always)]
-unsafe fn wide_sums<S: Simd, W: Format256, const G: usize, const T: usize, const MANY: bool>(
+unsafe fn wide_sums<S: Simd, W: Format256, const G: usize, const T: usize, const MANY: bool, const SHORT: bool>(
     panels: [&Panel256; G],
     a: &Tile256,
     from: usize,
@@ -602,62 +600,39 @@ unsafe fn wide_sums<S: Simd, W: Format256, const G: usize, const T: usize, const
 ) -> [[S::I; T]; G] {
     unsafe {
         let words = const { words_per_scale::<W>() };
-        let mut sums = [[S::isplat(0); T]; G];
-        for j in 0..64 / words {
-            let mut acc = [[S::isplat(0); T]; G];
-            if W::SIGNED && S::FLIP != 0 {
-                for t in 0..T {
-                    for i in words * j / 4..words * (j + 1) / 4 {
-                        acc[0][t] = S::iadd(acc[0][t], S::isplat(of(&a.starts[i], from + t)));
-                    }
-                }
-                acc = [acc[0]; G];
-            }
-            ahead.step::<S>(size_of::<Tile256>(), words);
-            products::<S, G, T>(&mut acc, panels.map(|panel| &panel.codes), &a.q, words * j..words * (j + 1), from);
-            for t in 0..T {
-                // For narrow sums it is there twice.
-                let step = of(&a.steps[j * words / 8], from + t) & if S::NARROW { 0xffff } else { !0 };
-                for g in 0..G {
-                    let factor = if MANY {
-                        S::iload(panels[g].multiples[j].get_unchecked(step as usize - 1).as_ptr())
-                    } else {
-                        S::imul(S::iload(panels[g].scales[j].as_ptr()), S::isplat(step))
-                    };
-                    sums[g][t] = S::iadd(sums[g][t], S::imul(acc[g][t], factor));
-                }
-            }
-        }
-        sums
-    }
-}
-
-/// As [`narrow_sums`] for whole sums of a run that fit 16 bits.
-#[inline(always)]
-unsafe fn short_sums<S: Simd, W: Format256, const G: usize, const T: usize, const MANY: bool>(
-    panels: [&Panel256; G],
-    a: &Tile256,
-    from: usize,
-    ahead: &mut Ahead,
-) -> [[S::I; T]; G] {
-    unsafe {
-        let (run, words) = const { (short_run::<S, W>(), words_per_scale::<W>()) };
+        let run = if SHORT { const { short_run::<S, W>() } } else { words };
         let codes = panels.map(|panel| &panel.codes);
         let mut sums = [[S::isplat(0); T]; G];
         for j in 0..64 / words {
             for first in (words * j..words * (j + 1)).step_by(run) {
                 let mut acc = [[S::isplat(0); T]; G];
+                if W::SIGNED && S::FLIP != 0 {
+                    for t in 0..T {
+                        for i in first / 4..(first + run) / 4 {
+                            acc[0][t] = S::iadd(acc[0][t], S::isplat(of(&a.starts[i], from + t)));
+                        }
+                    }
+                    acc = [acc[0]; G];
+                }
                 ahead.step::<S>(size_of::<Tile256>(), run);
                 products::<S, G, T>(&mut acc, codes, &a.q, first..first + run, from);
                 for t in 0..T {
-                    let step = of(&a.steps[j * words / 8], from + t);
+                    // For narrow sums it is there twice.
+                    let step = of(&a.steps[j * words / 8], from + t) & if S::NARROW { 0xffff } else { !0 };
                     for g in 0..G {
+                        let scale = panels[g].scales[j].as_ptr();
                         let factor = if MANY {
                             S::iload(panels[g].multiples[j].get_unchecked(step as usize - 1).as_ptr())
+                        } else if SHORT {
+                            S::word_mul(S::iload(scale), S::isplat(step))
                         } else {
-                            S::word_mul(S::iload(panels[g].scales[j].as_ptr()), S::isplat(step))
+                            S::imul(S::iload(scale), S::isplat(step))
                         };
-                        sums[g][t] = S::dot_words(sums[g][t], acc[g][t], factor);
+                        sums[g][t] = if SHORT {
+                            S::dot_words(sums[g][t], acc[g][t], factor)
+                        } else {
+                            S::iadd(sums[g][t], S::imul(acc[g][t], factor))
+                        };
                     }
                 }
             }
