@@ -2,7 +2,7 @@
 //!
 //! Reading the weights is the limit here, so bytes further on are asked for while these are multiplied: without that, the
 //! processor does not keep enough reads in flight (measured: half the speed).
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
 /// Rows that are computed together; lane `r` of a 128-bit vector is row `r`.
 pub const ROWS: usize = 4;
@@ -17,14 +17,25 @@ pub fn lead(row_bytes: usize) -> usize {
     (ROWS * row_bytes).max(6 << 10)
 }
 
-/// Asks for the `step`th run of `bytes` bytes from `from` on.
+/// How much further ahead what comes is asked for into the second-level cache; that asks for more at a time than the
+/// first one can wait for (measured on Emerald Rapids: a token of Q4_K 1.05 to 1.1 times as fast, with 2 to 12 KiB).
+pub const FAR: usize = 6 << 10;
+
+/// Asks for the `step`th run of `bytes` bytes from `from` on; and, if `FAR` is not 0, for the one so much later into the
+/// second-level cache.
 #[inline(always)]
-pub unsafe fn prefetch(from: *const u8, step: usize, bytes: usize) {
+pub unsafe fn prefetch<const FAR: usize>(from: *const u8, step: usize, bytes: usize) {
     let p = from.wrapping_add(step * bytes);
     // Runs are not whole cache lines: as many of every four ask for one more as there are quarters left over.
     for line in 0..bytes / 64 + usize::from(step % 4 < bytes % 64 / 16) {
+        let p = p.wrapping_add(64 * line);
         // SAFETY: a prefetch reads nothing that the program sees, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(64 * line).cast()) };
+        unsafe {
+            if FAR > 0 {
+                _mm_prefetch::<_MM_HINT_T1>(p.wrapping_add(FAR).cast());
+            }
+            _mm_prefetch::<_MM_HINT_T0>(p.cast());
+        }
     }
 }
 

@@ -95,7 +95,7 @@ pub unsafe fn rows_256<W: Block256>(
             for r in 0..ROWS {
                 let row = weights.add(r * apart * row_bytes);
                 p[r] = row.add(b * W::BYTES);
-                prefetch(row.wrapping_add(AHEAD), b, W::BYTES);
+                prefetch::<0>(row.wrapping_add(AHEAD), b, W::BYTES);
             }
             for r in [0, 2] {
                 let pair = W::scales([p[r], p[r + 1]]);
@@ -273,7 +273,7 @@ pub unsafe fn rows_32<W: Block32>(
             for r in 0..ROWS {
                 let row = weights.add(r * apart * row_bytes);
                 p[r] = row.add(b * W::BYTES);
-                prefetch(row.wrapping_add(AHEAD), b, W::BYTES);
+                prefetch::<0>(row.wrapping_add(AHEAD), b, W::BYTES);
             }
             let (g, j) = (b / 8, b % 8);
             let mut codes = [_mm256_setzero_si256(); ROWS];

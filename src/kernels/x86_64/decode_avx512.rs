@@ -6,7 +6,7 @@
 use super::{
     avx512::vpdpwssd,
     blocks::halves,
-    decode::{ROWS, lead, prefetch},
+    decode::{FAR, ROWS, lead, prefetch},
 };
 use crate::quant::{self, Act32x8, Act256};
 use std::arch::x86_64::*;
@@ -176,7 +176,7 @@ unsafe fn q45_k<const HIGH: bool, const T: usize>(
                 [_mm512_shuffle_epi8(all, steps_low), _mm512_shuffle_epi8(all, steps_high)]
             });
             for r in 0..4 {
-                prefetch(ahead, b * ROWS + r, bytes);
+                prefetch::<FAR>(ahead, b * ROWS + r, bytes);
                 let zero = _mm512_setzero_si512();
                 let (q0, q1) =
                     (_mm512_loadu_si512(p[r].add(codes_at).cast()), _mm512_loadu_si512(p[r].add(codes_at + 64).cast()));
@@ -283,7 +283,7 @@ pub unsafe fn q6_k<const T: usize>(
                 steps.map(|index| _mm512_shuffle_epi8(all, index))
             });
             for r in 0..4 {
-                prefetch(ahead, b * ROWS + r, 210);
+                prefetch::<FAR>(ahead, b * ROWS + r, 210);
                 let low = [_mm512_loadu_si512(p[r].cast()), _mm512_loadu_si512(p[r].add(64).cast())];
                 let high = [128, 160].map(|at| _mm512_broadcast_i64x4(_mm256_loadu_si256(p[r].add(at).cast())));
                 let scales = _mm256_cvtepi8_epi16(load128(p[r].add(192)));
@@ -343,7 +343,7 @@ pub unsafe fn iq4_xs<const T: usize>(
             let d = halves(p);
             let mut sums = [[_mm512_setzero_si512(); 4]; T];
             for r in 0..4 {
-                prefetch(ahead, b * ROWS + r, bytes);
+                prefetch::<FAR>(ahead, b * ROWS + r, bytes);
                 let codes = [8, 72].map(|at| {
                     let both = _mm512_loadu_si512(p[r].add(at).cast());
                     let upper = _mm512_srli_epi16::<4>(both);
@@ -480,7 +480,7 @@ pub unsafe fn blocks_32<W: Codes32, const T: usize>(
                 [first, first.add(second)]
             });
             let codes: [__m512i; 4] = std::array::from_fn(|r| {
-                prefetch(ahead, pair * ROWS + r, 2 * W::BYTES);
+                prefetch::<FAR>(ahead, pair * ROWS + r, 2 * W::BYTES);
                 W::codes(p[r])
             });
             let d: [__m128; 2] = std::array::from_fn(|j| W::scales(std::array::from_fn(|r| p[r][j])));
