@@ -1,5 +1,9 @@
 use crate::kernels::simd::Simd;
 
+/// How much further ahead what comes is asked for into the second-level cache, which can wait for more at a time than the
+/// first one (measured on Emerald Rapids: a token of Q4_K 1.1 times as fast; 2 to 12 KiB are about the same).
+pub const FAR: usize = 6 << 10;
+
 /// Asks for a line of memory, at any address, that comes next: into the first-level cache.
 #[inline(always)]
 pub fn prefetch_near(p: *const f32) {

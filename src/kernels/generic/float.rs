@@ -1,6 +1,6 @@
 //! Matrices of plain numbers, or of blocks that become such, times a few tokens: dot products in sixteen lanes (see
 //! `scalar.rs`).
-use super::ahead::prefetch_near;
+use super::ahead::{FAR, prefetch_near};
 use crate::{
     gguf::TensorType,
     kernels::{formats::with_count, simd::Simd},
@@ -241,7 +241,8 @@ impl<P: Plain> Matrix<P> {
                     }
                 } else if T <= 2 {
                     for line in 0..(R * 16 * P::BYTES).div_ceil(64) {
-                        S::prefetch(ahead.wrapping_add(64 * line));
+                        S::prefetch(ahead.wrapping_add(FAR + 64 * line));
+                        prefetch_near(ahead.wrapping_add(64 * line).cast());
                     }
                     ahead = ahead.wrapping_add(R * 16 * P::BYTES);
                 }

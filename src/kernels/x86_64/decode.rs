@@ -17,10 +17,6 @@ pub fn lead(row_bytes: usize) -> usize {
     (ROWS * row_bytes).max(6 << 10)
 }
 
-/// How much further ahead what comes is asked for into the second-level cache; that asks for more at a time than the
-/// first one can wait for (measured on Emerald Rapids: a token of Q4_K 1.05 to 1.1 times as fast, with 2 to 12 KiB).
-pub const FAR: usize = 6 << 10;
-
 /// Asks for the `step`th run of `bytes` bytes from `from` on; and, if `FAR` is not 0, for the one so much later into the
 /// second-level cache.
 #[inline(always)]

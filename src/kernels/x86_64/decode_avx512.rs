@@ -6,9 +6,12 @@
 use super::{
     avx512::vpdpwssd,
     blocks::halves,
-    decode::{FAR, ROWS, lead, prefetch},
+    decode::{ROWS, lead, prefetch},
 };
-use crate::quant::{self, Act32x8, Act256};
+use crate::{
+    kernels::generic::ahead::FAR,
+    quant::{self, Act32x8, Act256},
+};
 use std::arch::x86_64::*;
 
 /// Four row sums, one after the other: adds up the 16 lanes of each of four vectors.
