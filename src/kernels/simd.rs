@@ -219,6 +219,10 @@ pub trait Simd: Copy + 'static {
     /// Whether sums of 32 bits that are known to fit 16 are best multiplied by a factor that fits them too, and added, by
     /// [`Simd::dot_words`]: where that is fewer instructions.
     const SHORT: bool = false;
+    /// Of signed bytes, as unsigned ones.
+    unsafe fn magnitudes(_q: Self::B) -> Self::B {
+        unreachable!("no short sums")
+    }
 }
 
 /// Unpacking by the formats' definitions, for what a tier has no instructions for.

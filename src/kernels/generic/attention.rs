@@ -5,6 +5,7 @@
 //! at multiples of 64, segments at multiples of 1024; a segment starts fresh, and segments are merged in order.
 use super::{ahead, vector};
 use crate::kernels::{formats::with_count, simd::Simd};
+use half::slice::HalfFloatSliceExt;
 use std::ops::Range;
 
 /// Positions in a chunk: the unit of the cache's layout and of the softmax.
@@ -578,10 +579,15 @@ pub unsafe fn append(
                 }
             }
             KvFormat::F16 => {
-                let half = |x: f32| half::f16::from_f32(x).to_bits();
-                for i in 0..d {
-                    *keys.cast::<u16>().add((tile * d + i) * 16 + lane) = half(*key.add(i));
-                    *values.cast::<u16>().add(slot * d + i) = half(*value.add(i));
+                let value = std::slice::from_raw_parts(value, d);
+                std::slice::from_raw_parts_mut(values.cast::<half::f16>().add(slot * d), d)
+                    .convert_from_f32_slice(value);
+                for (g, key) in std::slice::from_raw_parts(key, d).chunks(32).enumerate() {
+                    let mut halves = [half::f16::ZERO; 32];
+                    halves[..key.len()].convert_from_f32_slice(key);
+                    for (i, half) in halves[..key.len()].iter().enumerate() {
+                        *keys.cast::<half::f16>().add((tile * d + 32 * g + i) * 16 + lane) = *half;
+                    }
                 }
             }
             KvFormat::Q8_0 => {

@@ -105,13 +105,10 @@ pub const PANEL_BYTES: usize = {
 pub unsafe fn pack_256<S: Simd>(rows: &[&[Act256]], out: &mut [Tile256]) {
     for (b, tile) in out.iter_mut().enumerate() {
         tile.sums_32_fit = 1;
-        tile.most = [0; 2];
+        // SAFETY: the caller's promise.
+        unsafe { turn_tokens::<S>(|t| &rows[t][b].q, rows.len(), &mut tile.q) };
         for (t, row) in rows.iter().enumerate() {
             let a = &row[b];
-            let fours = a.q.as_chunks::<4>().0;
-            for (k, word) in fours.iter().enumerate() {
-                tile.q[k][t] = i32::from_le_bytes(word.map(|q| q as u8));
-            }
             for (j, pair) in a.sums16.as_chunks::<2>().0.iter().enumerate() {
                 tile.sums[j][t] = i32::from(pair[0] as u16) | i32::from(pair[1]) << 16;
             }
@@ -123,34 +120,76 @@ pub unsafe fn pack_256<S: Simd>(rows: &[&[Act256]], out: &mut [Tile256]) {
             for (j, &step) in a.steps.iter().enumerate() {
                 tile.steps[j][t] = i32::from(step) * if S::NARROW { 0x1_0001 } else { 1 };
             }
-            if S::SHORT {
-                let most = most_of_a_sign(&a.q);
-                tile.most = [0, 1].map(|i| tile.most[i].max(most[i]));
-            }
-            if S::NARROW || S::FLIP != 0 {
-                for (i, fours) in fours.as_chunks::<4>().0.iter().enumerate() {
+            if !S::SHORT && (S::NARROW || S::FLIP != 0) {
+                for (i, fours) in a.q.as_chunks::<4>().0.as_chunks::<4>().0.iter().enumerate() {
                     tile.starts[i][t] = start::<S>(if S::NARROW { CENTRE } else { S::FLIP }, fours);
                 }
             }
             tile.d[t] = a.d;
         }
+        if S::SHORT {
+            // SAFETY: the caller's promise.
+            unsafe { sums_of_tokens::<S>(tile) };
+        }
     }
 }
 
-/// The largest sum of positive values or of magnitudes of negative ones: of 16 and of 32 columns.
-fn most_of_a_sign(q: &[i8; 256]) -> [u32; 2] {
-    let mut most = [0; 2];
-    let sixteens = q.as_chunks::<16>().0;
-    let sum = |values: [i8; 16]| values.iter().map(|value| u32::from(value.unsigned_abs())).sum::<u32>();
-    for sign in
-        [|values: [i8; 16]| values.map(|value| value.max(0)), |values: [i8; 16]| values.map(|value| value.min(0))]
-    {
-        for [first, second] in sixteens.as_chunks::<2>().0 {
-            let (first, second) = (sum(sign(*first)), sum(sign(*second)));
-            most = [most[0].max(first).max(second), most[1].max(first + second)];
+/// `q[k][t]` = the four values of token `t` from column 4 k. Places beyond the last token repeat it.
+#[inline(always)]
+unsafe fn turn_tokens<'a, S: Simd>(token: impl Fn(usize) -> &'a [i8; 256], tokens: usize, q: &mut [[i32; 8]; 64]) {
+    for half in 0..2 {
+        // Sixteen rows: of each token 64 columns, and then those after them.
+        let mut rows = [std::ptr::null(); 16];
+        for (r, row) in rows.iter_mut().enumerate() {
+            *row = token((r % 8).min(tokens - 1))[128 * half + 64 * (r / 8)..].as_ptr().cast();
+        }
+        let mut words = [[0u8; 64]; 16];
+        // SAFETY: the caller's promise.
+        unsafe { S::transpose(rows, words.as_mut_ptr()) };
+        for (k, words) in words.iter().enumerate() {
+            let both: [[i32; 8]; 2] = bytemuck::cast(*words);
+            (q[32 * half + k], q[32 * half + 16 + k]) = (both[0], both[1]);
         }
     }
-    most
+}
+
+/// [`start`] and [`Tile256::most`] of all tokens at a time.
+#[inline(always)]
+unsafe fn sums_of_tokens<S: Simd>(tile: &mut Tile256) {
+    // Of each token, the largest sum of one sign: of 16 and of 32 columns.
+    let mut most = [[0; 8]; 2];
+    let larger = |most: &mut [i32; 8], sums: &[[i32; 8]; 2]| {
+        *most = std::array::from_fn(|t| most[t].max(sums[0][t]).max(sums[1][t]));
+    };
+    for (two, starts) in tile.q.as_chunks::<8>().0.iter().zip(tile.starts.as_chunks_mut::<2>().0) {
+        let mut both = [[0; 8]; 2];
+        for (words, start) in two.as_chunks::<4>().0.iter().zip(starts) {
+            let mut sums = [[0; 16]; 2];
+            // SAFETY: the caller's promise; two words of eight tokens are a vector.
+            unsafe {
+                let one = S::bload([1; 64].as_ptr());
+                let (mut values, mut magnitudes) = (S::isplat(0), S::isplat(0));
+                for words in words.as_chunks::<2>().0 {
+                    let q = S::bload(words.as_ptr().cast());
+                    values = S::dot_bytes(values, one, q);
+                    magnitudes = S::dot_bytes(magnitudes, S::magnitudes(q), one);
+                }
+                S::istore(sums[0].as_mut_ptr(), values);
+                S::istore(sums[1].as_mut_ptr(), magnitudes);
+            }
+            let [values, magnitudes] = sums.map(|sum| -> [i32; 8] { std::array::from_fn(|t| sum[t] + sum[t + 8]) });
+            *start = values.map(|value| -i32::from(S::FLIP) * value);
+            // Magnitudes are positive values less negative ones.
+            let signs: [[i32; 8]; 2] = [
+                std::array::from_fn(|t| (magnitudes[t] + values[t]) / 2),
+                std::array::from_fn(|t| (magnitudes[t] - values[t]) / 2),
+            ];
+            larger(&mut most[0], &signs);
+            both = [0, 1].map(|i| std::array::from_fn(|t| both[i][t] + signs[i][t]));
+        }
+        larger(&mut most[1], &both);
+    }
+    tile.most = most.map(|most| most.iter().fold(0, |a, &b| a.max(b as u32)));
 }
 
 /// What small signed codes are made unsigned with for narrow sums, in super-blocks and in blocks of 32.
@@ -169,13 +208,11 @@ fn start<S: Simd>(excess: u8, activations: &[[i8; 4]]) -> i32 {
 #[inline(always)]
 pub unsafe fn pack_32<S: Simd>(rows: &[&[Act32x8]], out: &mut [Tile32]) {
     for (b, tile) in out.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { turn_tokens::<S>(|t| &rows[t][b].q, rows.len(), &mut tile.q) };
         for (t, row) in rows.iter().enumerate() {
             let a = &row[b];
-            let fours = a.q.as_chunks::<4>().0;
-            for (k, word) in fours.iter().enumerate() {
-                tile.q[k][t] = i32::from_le_bytes(word.map(|q| q as u8));
-            }
-            for (j, fours) in fours.as_chunks::<8>().0.iter().enumerate() {
+            for (j, fours) in a.q.as_chunks::<4>().0.as_chunks::<8>().0.iter().enumerate() {
                 tile.starts[j][t] = start::<S>(if S::NARROW { CENTRE_32 } else { S::FLIP }, fours);
                 tile.d[j][t] = a.d[j];
                 tile.lows[j][t] = a.sums[j] as f32 * a.d[j];

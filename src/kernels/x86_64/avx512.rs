@@ -227,6 +227,10 @@ impl Simd for Avx512 {
 
     const SHORT: bool = true;
     #[inline(always)]
+    unsafe fn magnitudes(q: Self::B) -> Self::B {
+        unsafe { _mm512_abs_epi8(q) }
+    }
+    #[inline(always)]
     unsafe fn word_mul(a: __m512i, b: __m512i) -> __m512i {
         unsafe { _mm512_mullo_epi16(a, b) }
     }
